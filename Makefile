@@ -1,0 +1,30 @@
+# The two commands: `make demo` shows the main job, `make test` proves it. Both do all set-up themselves.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo check test lock clean
+BIN := .venv/bin
+
+help: ## what can be made here
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+
+setup: ## install what is missing (Debian packages, .venv); says what it does
+	@tools/setup
+
+demo: setup ## three real backups, seen live on the hub, every claim checked
+	@$(BIN)/python -m demo
+
+check: setup ## format, lint and types
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@echo "check: format, lint and types are fine"
+
+test: check ## check, then every test on a real MariaDB, real sockets and real processes
+	@$(BIN)/python -m pytest
+
+lock: ## write the hash-locked requirements anew from pyproject.toml (for maintainers; needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml -o packaging/requirements.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --extra dev pyproject.toml -o packaging/requirements-dev.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header packaging/requirements-build.in -o packaging/requirements-build.lock
+
+clean: ## remove what was made here
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

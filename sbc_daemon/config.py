@@ -1,0 +1,54 @@
+"""Every setting of the sidecar: type, default, unit and reason. docs and the shipped config.toml come from here."""
+
+from typing import Annotated, Literal
+
+from msgspec import Struct, field
+
+from telemetry_common.settings import about
+
+DEFAULT_PATH = "/etc/sbc-daemon/config.toml"
+PREFIX = "SBC"
+
+
+class Hub(Struct, frozen=True, forbid_unknown_fields=True):
+    url: Annotated[str, about("The hub. The default is the near end of the appliance's tunnel.")] = (
+        "http://127.0.0.1:8082"
+    )
+    timeout_seconds: Annotated[float, about("An answer slower than this counts as none.", gt=0, le=600)] = 15.0
+    max_in_flight: Annotated[int, about("Requests under way at once, each for another job.", ge=1, le=256)] = 8
+
+
+class Socket(Struct, frozen=True, forbid_unknown_fields=True):
+    path: Annotated[
+        str,
+        about("Where producers write.\nUnder socket activation sbc-daemon.socket owns it and this must agree with it."),
+    ] = "/run/sbc-daemon/progress.sock"
+    control: Annotated[str, about("Where `sbcctl` asks (HTTP on a Unix socket).")] = "/run/sbc-daemon/control.sock"
+    max_connections: Annotated[int, about("Producers connected at once.", ge=1, le=10_000)] = 512
+
+
+class CadenceSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    interval_seconds: Annotated[float, about("At most this long between two messages of a job with news.", gt=0)] = 5.0
+    milestone_points: Annotated[float, about("Points of progress that are news at once.", gt=0, le=100)] = 10.0
+
+
+class OutboxSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    directory: Annotated[str, about("Where undelivered messages are kept (StateDirectory of the service).")] = (
+        "/var/lib/sbc-daemon"
+    )
+    max_bytes: Annotated[int, about("Cap of its use of the disk, dead letters included.", ge=1 << 20)] = 64 << 20
+
+
+class Service(Struct, frozen=True, forbid_unknown_fields=True):
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], about("How much is logged.")] = "info"
+    stop_seconds: Annotated[
+        float, about("On SIGTERM: seconds to finish what was accepted before it closes.", gt=0, le=600)
+    ] = 10.0
+
+
+class SidecarSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    hub: Hub = field(default_factory=Hub)
+    socket: Socket = field(default_factory=Socket)
+    cadence: CadenceSettings = field(default_factory=CadenceSettings)
+    outbox: OutboxSettings = field(default_factory=OutboxSettings)
+    service: Service = field(default_factory=Service)

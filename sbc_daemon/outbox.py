@@ -1,0 +1,97 @@
+"""The outbox: what must not be lost until the hub has answered 204. Its promises, and the types they are made in.
+
+Rules (docs/architecture.md has the reasons):
+- state changes are kept in order per job, synced to disk before they are acknowledged, and never dropped or thinned;
+- of progress only the newest per job is kept, replaced in place, not synced on its own;
+- nothing leaves before the hub answered; disk use is capped, samples are given up first, ends have a reserve;
+- opening never fails the start: a damaged file is moved aside, reported and counted, and a new one begins.
+
+`outbox_sqlite.SqliteOutbox` keeps it on disk, `outbox_memory.MemoryOutbox` is its twin; one suite tests both.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from sbc_daemon.message import Message
+
+
+class OutboxFull(Exception):
+    """At the cap, or the disk is full or failing: the message is not kept. Its text says which, for the producer."""
+
+
+class JobRecord(Struct, frozen=True, kw_only=True):
+    """What of a job must survive a restart. `snapshot` is the tracker's own JSON; `ended` refuses further lines."""
+
+    job_id: str
+    snapshot: bytes
+    ended: bool
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """One undelivered message in its place in the queue."""
+
+    entry_id: int
+    message: Message
+
+
+class DeadLetter(Struct, frozen=True, kw_only=True):
+    """A message the hub refused for good, with its answer."""
+
+    letter_id: int
+    job_id: str
+    seq: int
+    status: int
+    reason: str
+    at: float
+    body: bytes
+
+
+class Opened(Struct, frozen=True, kw_only=True):
+    """What a start finds. `moved_aside` names the damaged file's new place; `seq_ceiling` is 0 for a new outbox."""
+
+    jobs: tuple[JobRecord, ...]
+    waiting: tuple[str, ...]
+    seq_ceiling: int
+    moved_aside: str | None = None
+
+
+class Figures(Struct, frozen=True, kw_only=True):
+    """For status and metrics. `oldest_wall` is the wall time of the oldest undelivered message."""
+
+    states: int
+    progress: int
+    samples: int
+    dead_letters: int
+    bytes_used: int
+    oldest_wall: float | None
+
+
+class Outbox(Protocol):
+    async def open(self) -> Opened:
+        """Open or begin anew. Raises only when another process holds the state directory."""
+
+    async def keep(self, messages: Sequence[Message], records: Sequence[JobRecord], *, synced: bool) -> None:
+        """Keep these, all or none. With `synced` they are on the disk when this returns. Raises OutboxFull."""
+
+    async def raise_ceiling(self, ceiling: int) -> None:
+        """No `seq` above `ceiling` will be given out before this has returned; synced. Raises OutboxFull."""
+
+    async def first(self, job_id: str) -> Entry | None:
+        """What the job's lane sends next: its states in order, then its progress, then its samples."""
+
+    async def delivered(self, entry: Entry) -> None:
+        """The hub answered 204: forget the entry, unless a newer value has taken its place meanwhile."""
+
+    async def renumber(self, entry: Entry, seq: int) -> Entry:
+        """The hub holds a greater seq: the entry goes on under this one (see Sequence)."""
+
+    async def reject(self, entry: Entry, status: int, reason: str, at: float) -> None:
+        """Move the entry to the dead letters."""
+
+    async def figures(self) -> Figures: ...
+
+    async def dead_letters(self) -> Sequence[DeadLetter]: ...
+
+    async def close(self) -> None: ...

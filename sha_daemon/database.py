@@ -1,0 +1,92 @@
+"""The hub's door to its database: transactions as plain functions over a `Session`.
+
+The rules never see SQL and never await. `Database.run` carries one function through one transaction; where it runs (a
+thread that owns a connection; inline under a virtual clock) is the implementation's business. Two implementations pass
+one suite of tests: `mariadb.MariaDB`, and the in-memory twin of the fault simulation.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, TypeVar
+
+from sha_daemon.records import Disk, Job, JobView, Page, Sample, SilentJob
+
+T = TypeVar("T")
+
+
+class DatabaseError(Exception):
+    """Base of all that the database can answer with. Its text is for the journal, never for a sender."""
+
+
+class DatabaseAway(DatabaseError):
+    """No connection, or it broke: nothing is known of the transaction. Try again: the `seq` guard makes it safe."""
+
+
+class DatabaseConflict(DatabaseError):
+    """Deadlock, lock wait or certification failure: rolled back by the server. Try again at once."""
+
+
+class SchemaMissing(DatabaseError):
+    """The tables are not (or not all) there: `shactl db migrate` has to run. Its text names what is missing."""
+
+
+class RowRefused(DatabaseError):
+    """The server refuses what would be written (a constraint, a type): trying again gives the same answer."""
+
+
+class Session(Protocol):
+    """One open transaction. Every method may raise DatabaseError; then nothing of the transaction remains."""
+
+    def lock_jobs(self, job_ids: Iterable[str]) -> dict[str, Job]:
+        """The jobs with their disks, their rows locked until the end of the transaction.
+
+        Ids are compared exactly, whatever the collation says; unknown ids are absent from the answer.
+        """
+
+    def write_jobs(self, jobs: Sequence[Job]) -> None:
+        """Write every telemetry column of these (locked) jobs; not their disks."""
+
+    def write_disks(self, disks: Sequence[tuple[Job, Disk]]) -> Sequence[tuple[str, int]]:
+        """Write these disks of locked jobs; a disk without `row_id` gets a row where the table allows one.
+
+        Returns (job id, disk index) of those for which it did not.
+        """
+
+    def add_history(self, samples: Sequence[Sample]) -> None:
+        """Add samples; one whose (job, seq) is there already is passed over."""
+
+    def hear(self, job_ids: Iterable[str], at: float, heard_us: int) -> None:
+        """The running ones of these jobs were heard at wall time `at`: nothing else changes."""
+
+    def listening_us(self) -> int:
+        """The listening clock's reading, in microseconds."""
+
+    def advance_listening(self, own_us: int) -> int:
+        """Advance it by the lesser of `own_us` and what passed on the database's clock since; the new reading."""
+
+    def silent_jobs(self, heard_before_us: int, limit: int) -> list[SilentJob]:
+        """Running jobs last heard before this reading of the listening clock, longest silence first."""
+
+    def never_heard_jobs(self, limit: int) -> list[SilentJob]:
+        """Running jobs that have never sent telemetry."""
+
+    def fail_silent(self, job: SilentJob, heard_before_us: int, at: float, message: str) -> bool:
+        """One guarded UPDATE: failed with the watchdog's mark, if still running and still silent. True if it was."""
+
+    def job(self, job_id: str) -> JobView | None:
+        """One job for readers, without a lock."""
+
+    def jobs(self, statuses: Sequence[str], limit: int, cursor: str | None) -> Page:
+        """Jobs for readers, newest first; all statuses where `statuses` is empty. ValueError for a foreign cursor."""
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs are pending and running, by status (finished ones are not counted: they may be millions)."""
+
+
+class Database(Protocol):
+    async def run(self, work: Callable[[Session], T]) -> T:
+        """Run `work` in one transaction, commit, and return what it returned. Raises DatabaseError.
+
+        One call runs at a time, in the order of the calls. Cancelling the caller does not undo the work.
+        """
+
+    async def close(self) -> None: ...

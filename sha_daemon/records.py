@@ -1,0 +1,92 @@
+"""What the database holds of a job, as the rules see it. Values only; times are Unix seconds, UTC.
+
+`transitions` and `silence` decide over these; `mariadb` reads and writes them.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+StoredStatus = Literal["pending", "running", "completed", "failed", "cancelled"]
+StoredDiskStatus = Literal["pending", "running", "completed", "failed"]
+
+
+class Disk(Struct, frozen=True, kw_only=True):
+    """One row of `backup_disks`. `row_id` is its primary key, None while it has no row yet."""
+
+    disk_index: int
+    row_id: int | None = None
+    status: StoredDiskStatus = "pending"
+    bytes_transferred: int = 0
+    total_bytes: int = 0
+    progress_percent: float = 0.0
+    completed_at: float | None = None
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """One row of `backup_jobs` with its disks.
+
+    `heard_us` is the listening clock's reading (microseconds) when the job was last heard; None if it never was.
+    `watchdog_failed_at` and `watchdog_message` are the watchdog's mark: set by its verdict, cleared by a revival.
+    """
+
+    job_id: str
+    status: StoredStatus
+    current_phase: str = "pending"
+    bytes_transferred: int = 0
+    total_bytes: int = 0
+    transfer_speed_bps: int = 0
+    eta_seconds: int = 0
+    progress_percent: float = 0.0
+    error_message: str | None = None
+    started_at: float | None = None
+    completed_at: float | None = None
+    last_telemetry_at: float | None = None
+    seq: int | None = None
+    idle_seconds: int | None = None
+    heard_us: int | None = None
+    watchdog_failed_at: float | None = None
+    watchdog_message: str | None = None
+    context_id: str | None = None
+    disks: tuple[Disk, ...] = ()
+
+
+class Sample(Struct, frozen=True, kw_only=True):
+    """One point of a job's history, at its event time. Unique per job and `seq`."""
+
+    job_id: str
+    at: float
+    status: StoredStatus
+    current_phase: str
+    bytes_transferred: int
+    total_bytes: int
+    transfer_speed_bps: int
+    progress_percent: float
+    seq: int | None = None
+    producer_time: str | None = None
+
+
+class JobView(Struct, frozen=True, kw_only=True):
+    """A job as readers see it: the stored job, its name, and its silence on the listening clock."""
+
+    job: Job
+    vm_name: str
+    backup_type: str
+    created_at: float | None
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """One page of the job list, newest first. `cursor` asks for the next page; None at the end."""
+
+    jobs: tuple[JobView, ...]
+    cursor: str | None = None
+
+
+class SilentJob(Struct, frozen=True, kw_only=True):
+    """A running job that was not heard for a while, as the sweep finds it."""
+
+    job_id: str
+    heard_us: int | None
+    last_telemetry_at: float | None
+    started_at: float | None
+    idle_seconds: int | None = None

@@ -1,0 +1,124 @@
+"""Settings from TOML files, drop-ins and the environment into typed sections. Strict: a typo stops the start.
+
+A daemon's settings are one msgspec Struct of sections, each a Struct whose fields are
+`Annotated[type, about("...", ge=1)]` with a default. The same descriptions become the shipped file's
+comments (`template`), so the code is the documentation.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class SettingsError(Exception):
+    """Fit to be shown as it is: names the file or variable, the key, and what was expected."""
+
+
+def about(text: str, **limits: Any) -> msgspec.Meta:
+    """What a key is for, and its limits: the comment of the shipped file and the check at the start, in one place."""
+    return msgspec.Meta(description=text, **limits)
+
+
+def load(kind: type[T], path: Path, prefix: str, environ: Mapping[str, str] = os.environ) -> T:
+    """The effective settings: the file at `path`, then `conf.d/*.toml` beside it by name, then the environment.
+
+    A variable is `PREFIX_SECTION_KEY` (`SHA_DATABASE_NAME`). A missing main file means defaults (the packages ship one;
+    a bare run needs none). Raises SettingsError.
+    """
+    merged: dict[str, dict[str, Any]] = {}
+    for source in [path, *sorted((path.parent / "conf.d").glob("*.toml"))]:
+        _merge(merged, _read(source), str(source))
+    _merge(merged, _from_environment(kind, prefix, environ), "the environment")
+    try:
+        return msgspec.convert(merged, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"cannot use the configuration: {_explain(str(error))} (from {path})") from None
+
+
+def _read(source: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(source.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read {source}: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"cannot read {source}: not valid TOML: {error}") from None
+
+
+def _merge(into: dict[str, dict[str, Any]], more: Mapping[str, Any], source: str) -> None:
+    for section, values in more.items():
+        if not isinstance(values, dict):
+            raise SettingsError(f"cannot use {source}: `{section}` stands outside of a [section]")
+        into.setdefault(section, {}).update(values)
+
+
+def _from_environment(kind: type[msgspec.Struct], prefix: str, environ: Mapping[str, str]) -> dict[str, Any]:
+    known = {f"{prefix}_{s}_{k}".upper(): (s, k) for s, k, _ in _keys(kind)}
+    ours = tuple({f"{prefix}_{section}_".upper() for section, _ in known.values()})
+    found: dict[str, Any] = {}
+    for variable, value in environ.items():
+        if variable in known:
+            section, key = known[variable]
+            found.setdefault(section, {})[key] = value
+        elif variable.startswith(ours):
+            raise SettingsError(f"cannot use the environment: unknown variable {variable}")
+    return found
+
+
+def _keys(kind: type[msgspec.Struct]) -> Iterable[tuple[str, str, msgspec.structs.FieldInfo]]:
+    for section in msgspec.structs.fields(kind):
+        for field in msgspec.structs.fields(section.type):
+            yield section.encode_name, field.encode_name, field
+
+
+def _explain(problem: str) -> str:
+    """`Expected int ... - at `$.listen.port`` -> `listen.port: expected int ...`."""
+    text, _, where = problem.partition(" - at `$.")
+    text = text.replace("Object contains unknown field", "unknown key")
+    return f"{where.rstrip('`')}: {text}" if where else text
+
+
+def template(kind: type[msgspec.Struct]) -> str:
+    """The shipped configuration file: every key, commented out at its default, with its description."""
+    lines: list[str] = []
+    last = ""
+    for section, key, field in _keys(kind):
+        if section != last:
+            lines += ["", f"[{section}]"] if last else [f"[{section}]"]
+            last = section
+        lines += [f"# {line}" for line in _description(field).splitlines()]
+        lines.append(f"#{key} = {_toml(field.default)}")
+    return "\n".join(lines) + "\n"
+
+
+def shown(settings: msgspec.Struct) -> str:
+    """The effective values as TOML. A secret is only ever the name of a file, so there is none to mask."""
+    lines: list[str] = []
+    for section in msgspec.structs.fields(settings):
+        lines.append(f"[{section.encode_name}]")
+        values = getattr(settings, section.name)
+        lines += [f"{f.encode_name} = {_toml(getattr(values, f.name))}" for f in msgspec.structs.fields(values)]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _description(field: msgspec.structs.FieldInfo) -> str:
+    meta = getattr(field.type, "__metadata__", ())
+    return next((m.description for m in meta if isinstance(m, msgspec.Meta) and m.description), "")
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return msgspec.json.encode(str(value)).decode()
