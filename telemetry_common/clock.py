@@ -4,6 +4,7 @@ Waiting is asyncio's own business: under a virtual clock the event loop's time i
 `asyncio.sleep` and `asyncio.timeout` follow it. Only *reading* the time goes through here.
 """
 
+import functools
 import time
 from pathlib import Path
 from typing import Protocol
@@ -35,9 +36,6 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    def __init__(self) -> None:
-        self._boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
     def wall(self) -> float:
         return time.time()
 
@@ -46,6 +44,11 @@ class SystemClock:
 
     def moment(self) -> Moment:
         return Moment(time.time(), time.clock_gettime(time.CLOCK_BOOTTIME), self._boot_id)
+
+    @functools.cached_property
+    def _boot_id(self) -> str:
+        """Read when it is first needed: the hub never needs it, and its unit hides /proc/sys."""
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def age_seconds(then: Moment, now: Moment) -> float:

@@ -20,8 +20,13 @@ MAX_JOB_ID = 64
 """Characters in a job id: the width of `backup_jobs.id`."""
 MAX_ERROR_CHARACTERS = 16_000
 """What of an error text is kept: four bytes a character still fit the 65,535 bytes of a TEXT column."""
+MAX_CODE_CHARACTERS = 100
+"""What of an error code is kept: it stands behind the message and must not push it out."""
 MAX_ETA_SECONDS = 2**31 - 1
 """`backup_jobs.eta_seconds` is an INT; anything longer is stored as this."""
+
+MAX_REASON_CHARACTERS = 300
+"""Of the reason for a refusal: it quotes what was sent, which may be a mebibyte."""
 
 JobStatus = Literal["pending", "running", "completed", "failed", "cancelled"]
 DiskStatus = Literal["pending", "transferring", "running", "completed", "failed"]
@@ -45,8 +50,8 @@ class ErrorInfo(Struct, frozen=True, omit_defaults=True):
 
     def text(self) -> str:
         """The message, with the code in brackets behind it when there is one; at most MAX_ERROR_CHARACTERS."""
-        tail = "" if self.code in (None, "") else f" [{self.code}]"
-        return self.message[: MAX_ERROR_CHARACTERS - len(tail)] + tail[:MAX_ERROR_CHARACTERS]
+        tail = "" if self.code in (None, "") else f" [{str(self.code)[:MAX_CODE_CHARACTERS]}]"
+        return self.message[: MAX_ERROR_CHARACTERS - len(tail)] + tail
 
 
 class DiskReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -105,7 +110,13 @@ class Line(Report, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ContractError(ValueError):
-    """The bytes are not a valid message; its text names the field and what was expected, fit for the sender."""
+    """The bytes are not a valid message; its text names the field and what was expected, fit for the sender.
+
+    At most MAX_REASON_CHARACTERS, whatever of the message it quotes.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason if len(reason) <= MAX_REASON_CHARACTERS else f"{reason[: MAX_REASON_CHARACTERS - 1]}…")
 
 
 _updates = msgspec.json.Decoder(Update)
@@ -142,8 +153,9 @@ def _explain(problem: str) -> str:
     """msgspec names the field but, for a status, not what was expected; the sender needs both."""
     if not problem.startswith("Invalid enum value"):
         return problem
-    expected = get_args(DiskStatus if ".disks[" in problem else JobStatus)
-    return f"{problem}; expected one of {', '.join(expected)}"
+    said, _, where = problem.rpartition(" - at `")
+    expected = get_args(DiskStatus if "disks[" in where else JobStatus)
+    return f"{said[:100]} - at `{where}; expected one of {', '.join(expected)}"
 
 
 def encode(message: Struct) -> bytes:

@@ -26,10 +26,11 @@ class Notifier(Protocol):
 
 class SystemdNotifier:
     def __init__(self) -> None:
-        self._notifier = sdnotify.SystemdNotifier()
+        self._notifier = sdnotify.SystemdNotifier() if os.environ.get("NOTIFY_SOCKET") else None
 
     def notify(self, state: str) -> None:
-        self._notifier.notify(state)
+        if self._notifier is not None:
+            self._notifier.notify(state)
 
 
 def watchdog_interval() -> float | None:
@@ -97,4 +98,5 @@ class Lifecycle:
 
 
 def _one_line(status: str) -> str:
-    return " ".join(status.split())
+    """In ASCII: sdnotify silently drops a whole message, its READY=1 included, for one character beyond Latin-1."""
+    return " ".join(status.split()).encode("ascii", "backslashreplace").decode()

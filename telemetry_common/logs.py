@@ -47,4 +47,6 @@ def setup(level: str) -> None:
     handler.setFormatter(_JournalFormatter(prefix="JOURNAL_STREAM" in os.environ))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    # It logs a traceback for each request that is no HTTP; what matters of a request is logged by who answers it.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)

@@ -9,7 +9,7 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import msgspec
 
@@ -25,12 +25,16 @@ def about(text: str, **limits: Any) -> msgspec.Meta:
     return msgspec.Meta(description=text, **limits)
 
 
-def load(kind: type[T], path: Path, prefix: str, environ: Mapping[str, str] = os.environ) -> T:
+def load(
+    kind: type[T], path: Path, prefix: str, environ: Mapping[str, str] = os.environ, *, must_exist: bool = False
+) -> T:
     """The effective settings: the file at `path`, then `conf.d/*.toml` beside it by name, then the environment.
 
     A variable is `PREFIX_SECTION_KEY` (`SHA_DATABASE_NAME`). A missing main file means defaults (the packages ship one;
-    a bare run needs none). Raises SettingsError.
+    a bare run needs none), unless it was asked for by name (`must_exist`). Raises SettingsError.
     """
+    if must_exist and not path.exists():
+        raise SettingsError(f"cannot read {path}: there is no such file")
     merged: dict[str, dict[str, Any]] = {}
     for source in [path, *sorted((path.parent / "conf.d").glob("*.toml"))]:
         _merge(merged, _read(source), str(source))
@@ -38,7 +42,7 @@ def load(kind: type[T], path: Path, prefix: str, environ: Mapping[str, str] = os
     try:
         return msgspec.convert(merged, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"cannot use the configuration: {_explain(str(error))} (from {path})") from None
+        raise SettingsError(f"cannot use the configuration: {_explain(str(error), kind)} (from {path})") from None
 
 
 def _read(source: Path) -> dict[str, Any]:
@@ -78,11 +82,23 @@ def _keys(kind: type[msgspec.Struct]) -> Iterable[tuple[str, str, msgspec.struct
             yield section.encode_name, field.encode_name, field
 
 
-def _explain(problem: str) -> str:
-    """`Expected int ... - at `$.listen.port`` -> `listen.port: expected int ...`."""
+def _explain(problem: str, kind: type[msgspec.Struct]) -> str:
+    """`Expected int ... - at `$.listen.port`` -> `listen.port: Expected int ...`."""
     text, _, where = problem.partition(" - at `$.")
+    where = where.rstrip("`")
     text = text.replace("Object contains unknown field", "unknown key")
-    return f"{where.rstrip('`')}: {text}" if where else text
+    if text.startswith("Invalid enum value"):
+        text += f", expected one of {', '.join(_choices(kind, where))}"
+    return f"{where}: {text}" if where else text
+
+
+def _choices(kind: type[msgspec.Struct], where: str) -> list[str]:
+    """What a key with a fixed set of values takes: msgspec names the one that it does not take only."""
+    return next(
+        [str(choice) for part in get_args(field.type) for choice in get_args(part)]
+        for section, key, field in _keys(kind)
+        if f"{section}.{key}" == where
+    )
 
 
 def template(kind: type[msgspec.Struct]) -> str:

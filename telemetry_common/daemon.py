@@ -1,0 +1,78 @@
+"""The command that starts a daemon, the same for both: its options, its exit statuses, and how a signal stops it."""
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from telemetry_common import __version__, logs, settings
+from telemetry_common.settings import SettingsError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T", bound=msgspec.Struct)
+_EPILOG = """exit status: 0 stopped as asked, 1 a part of the daemon died (systemd restarts it), 2 it cannot start:
+the configuration, the command line or something that it names cannot be used. Changed settings need a restart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program(Generic[T]):
+    """`serve` runs until it is asked to stop. Of its errors, `cannot_start` are the operator's to mend."""
+
+    name: str
+    description: str
+    settings: type[T]
+    default_path: str
+    prefix: str
+    log_level: Callable[[T], str]
+    serve: Callable[[T], Coroutine[Any, Any, None]]
+    cannot_start: tuple[type[Exception], ...] = ()
+
+
+def main(program: Program[T]) -> None:
+    """Parse, load, and serve; or say what is wrong and leave with the status that means it."""
+    options = _parse(program, sys.argv[1:])
+    cannot_start: tuple[type[Exception], ...] = (SettingsError, *program.cannot_start)
+    try:
+        named = options.config != Path(program.default_path)
+        config = settings.load(program.settings, options.config, program.prefix, must_exist=named)
+        if options.show_config:
+            print(settings.shown(config), end="")
+        elif options.check:
+            print(f"{program.name}: the configuration in {options.config} can be used")
+        else:
+            logs.setup(program.log_level(config))
+            asyncio.run(program.serve(config))
+    except cannot_start as error:
+        print(f"{program.name}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ExceptionGroup as deaths:
+        for death in deaths.exceptions:
+            log.critical("a part of the daemon died", exc_info=death)
+        sys.exit(1)
+
+
+def _parse(program: Program[T], arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=program.name, description=program.description, epilog=_EPILOG)
+    default = Path(program.default_path)
+    parser.add_argument("--config", type=Path, default=default, help="configuration file (%(default)s)")
+    parser.add_argument("--check", action="store_true", help="validate the configuration and exit")
+    parser.add_argument("--show-config", action="store_true", help="print the effective configuration and exit")
+    parser.add_argument("--version", action="version", version=f"{program.name} {__version__}")
+    return parser.parse_args(arguments)
+
+
+def stop_on_signal() -> asyncio.Event:
+    """Set by SIGTERM and SIGINT. For the event loop that is running."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
