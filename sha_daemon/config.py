@@ -18,17 +18,33 @@ class Listen(Struct, frozen=True, forbid_unknown_fields=True):
             "Under socket activation sha-daemon.socket owns the address and this must agree with it."
         ),
     ] = "127.0.0.1:8082"
+    max_connections: Annotated[
+        int, about("Senders and readers connected at once; a further one gets 503.", ge=1, le=100_000)
+    ] = 4000
     max_queue: Annotated[
         int, about("Updates waiting for the database; beyond it senders get 503 and try again.", ge=1, le=1_000_000)
     ] = 10_000
 
+    def __post_init__(self) -> None:
+        host_and_port(self.address)
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """`127.0.0.1:8082` or `[::1]:8082` in its two parts. Raises ValueError, fit for the operator."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isascii() and port.isdigit() and int(port) < 65536):
+        raise ValueError(f"`address` must be HOST:PORT, such as 127.0.0.1:8082, not {address!r}")
+    return host.strip("[]"), int(port)
+
 
 class DatabaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    name: Annotated[str, about("The database shared with the appliance's GUI and engine.")] = "migratekit_oma"
+    name: Annotated[
+        str, about("The database shared with the appliance's GUI and engine.", min_length=1, max_length=64)
+    ] = "migratekit_oma"
     user: Annotated[
         str, about("Database user. Over the local socket MariaDB knows it by the system user; there is no password.")
     ] = "sha"
-    socket: Annotated[str, about("MariaDB's Unix socket.")] = "/run/mysqld/mysqld.sock"
+    socket: Annotated[str, about("MariaDB's Unix socket.", min_length=1)] = "/run/mysqld/mysqld.sock"
     timeout_seconds: Annotated[
         float, about("A statement or connection slower than this counts as a lost connection.", gt=0, le=600)
     ] = 20.0

@@ -8,7 +8,7 @@ one suite of tests: `mariadb.MariaDB`, and the in-memory twin of the fault simul
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
-from sha_daemon.records import Disk, Job, JobView, Page, Sample, SilentJob
+from sha_daemon.records import Disk, Job, JobView, Page, Sample, SilentJob, StoredStatus
 
 T = TypeVar("T")
 
@@ -22,7 +22,11 @@ class DatabaseAway(DatabaseError):
 
 
 class DatabaseConflict(DatabaseError):
-    """Deadlock, lock wait or certification failure: rolled back by the server. Try again at once."""
+    """Deadlock or certification failure: rolled back by the server. Try again at once."""
+
+
+class RowLocked(DatabaseError):
+    """Another program holds one of the rows for longer than this transaction may wait. Without that row it succeeds."""
 
 
 class SchemaMissing(DatabaseError):
@@ -64,10 +68,13 @@ class Session(Protocol):
         """Advance it by the lesser of `own_us` and what passed on the database's clock since; the new reading."""
 
     def silent_jobs(self, heard_before_us: int, limit: int) -> list[SilentJob]:
-        """Running jobs last heard before this reading of the listening clock, longest silence first."""
+        """Running jobs that were heard once, but not since this reading of the clock; longest silence first."""
+
+    def see_unseen_jobs(self, reading_us: int) -> None:
+        """Running jobs without a reading get this one: what has never been heard is at least seen from now on."""
 
     def never_heard_jobs(self, limit: int) -> list[SilentJob]:
-        """Running jobs that have never sent telemetry."""
+        """Running jobs that have never sent telemetry; `heard_us` is when a hub first saw them."""
 
     def fail_silent(self, job: SilentJob, heard_before_us: int, at: float, message: str) -> bool:
         """One guarded UPDATE: failed with the watchdog's mark, if still running and still silent. True if it was."""
@@ -75,8 +82,14 @@ class Session(Protocol):
     def job(self, job_id: str) -> JobView | None:
         """One job for readers, without a lock."""
 
-    def jobs(self, statuses: Sequence[str], limit: int, cursor: str | None) -> Page:
+    def jobs(self, statuses: Sequence[StoredStatus], limit: int, cursor: str | None) -> Page:
         """Jobs for readers, newest first; all statuses where `statuses` is empty. ValueError for a foreign cursor."""
+
+    def check_writes(self) -> None:
+        """Raises DatabaseError where the database takes no writes (read only, full); changes nothing."""
+
+    def durable(self) -> bool:
+        """Whether the server syncs each commit to its disk, so that a 204 survives a power cut."""
 
     def counts(self) -> dict[str, int]:
         """How many jobs are pending and running, by status (finished ones are not counted: they may be millions)."""

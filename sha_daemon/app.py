@@ -1,0 +1,163 @@
+"""The hub put together: its parts, the tasks that keep them going, and the order in which it stops.
+
+Clock, databases and the way to systemd come from outside: the fault simulation runs this very code without a network,
+a MariaDB or a second that really passes.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from sha_daemon.config import HubSettings
+from sha_daemon.database import Database
+from sha_daemon.health import Figures, Health
+from sha_daemon.ingest import Ingest
+from sha_daemon.job_types import BACKUP, JOB_TYPES, JobType
+from sha_daemon.listening import ListeningClock
+from sha_daemon.reading import Reader
+from sha_daemon.receiving import Receiver
+from sha_daemon.silence import Thresholds
+from sha_daemon.watchdog import StaleWatchdog
+from telemetry_common.clock import Clock
+from telemetry_common.lifecycle import Lifecycle
+from telemetry_common.logs import fields
+
+log = logging.getLogger(__name__)
+
+Purpose = Literal["write", "watch", "read"]
+"""One connection each, so that a slow reader delays no commit and no sweep."""
+STUCK_SECONDS = 10.0
+"""Beyond what it waits for by design, a part may be this late before it counts as stuck."""
+STATUS_SECONDS = 5.0
+"""Between two STATUS= lines where systemd asked for no watchdog pings."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What takes, keeps and watches one kind of job."""
+
+    ingest: Ingest
+    watchdog: StaleWatchdog
+    read: Database
+
+
+class Hub:
+    """`connect` opens the database of one kind of job for one purpose."""
+
+    def __init__(
+        self,
+        settings: HubSettings,
+        clock: Clock,
+        connect: Callable[[JobType, Purpose], Database],
+        lifecycle: Lifecycle,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._connect = connect
+        self._lifecycle = lifecycle
+        self._thresholds = Thresholds(settings.watchdog.warn_seconds, settings.watchdog.fail_seconds)
+        self._patience = 2 * settings.database.timeout_seconds + STUCK_SECONDS
+        self._databases: list[Database] = []
+        self._accepting = False
+        self._refused_somebody = False
+        pulse = lifecycle.pulse("listening", self._patience)
+        self.listening = ListeningClock(self._open(BACKUP, "watch"), clock, self._can_hear, pulse)
+        self.parts = {kind.name: self._parts(kind) for kind in JOB_TYPES}
+        self.health = Health(self.parts[BACKUP.name].read, clock, self._figures)
+        self.receiver = Receiver({name: parts.ingest for name, parts in self.parts.items()})
+        self.reader = Reader(
+            {name: parts.read for name, parts in self.parts.items()},
+            clock,
+            self.listening.estimate_us,
+            self._thresholds,
+            self.health,
+        )
+
+    def _open(self, kind: JobType, purpose: Purpose) -> Database:
+        database = self._connect(kind, purpose)
+        self._databases.append(database)
+        return database
+
+    def _parts(self, kind: JobType) -> Parts:
+        settings, pulse = self._settings, self._lifecycle.pulse
+        ingest = Ingest(
+            self._open(kind, "write"),
+            self._clock,
+            self.listening.estimate_us,
+            settings.listen.max_queue,
+            pulse(f"{kind.name} writer", self._patience),
+        )
+        watchdog = StaleWatchdog(
+            self._open(kind, "watch"),
+            self.listening,
+            self._clock,
+            self._thresholds,
+            fail_never_heard=settings.watchdog.never_heard == "fail",
+            pulse=pulse(f"{kind.name} sweep", settings.watchdog.interval_seconds + 3 * self._patience),
+        )
+        return Parts(ingest, watchdog, self._open(kind, "read"))
+
+    def accepting(self, accepting: bool) -> None:
+        """Whether senders can reach the hub: only then does it listen, and silence count. There is no way back."""
+        self._accepting = accepting
+        if not accepting:
+            self.receiver.stop_intake()
+
+    def turned_away(self) -> None:
+        """A sender was refused its connection: until the next turn the hub has not heard everybody."""
+        self._refused_somebody = True
+
+    def status(self) -> str:
+        return self.health.status()
+
+    @asynccontextmanager
+    async def running(self, ping_seconds: float | None) -> AsyncIterator[None]:
+        """Keep all parts going within the block. If one of them dies, the block is cancelled and the reason raised."""
+        await self.health.look()
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work, name=name) for name, work in self._work(ping_seconds)]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+    def _work(self, ping_seconds: float | None) -> Iterator[tuple[str, Coroutine[None, None, None]]]:
+        """The endless tasks of the hub, by name."""
+        yield "listening clock", self.listening.run()
+        yield "health", self.health.run()
+        yield "vouching", self._lifecycle.vouch(self.status, ping_seconds or STATUS_SECONDS)
+        for name, parts in self.parts.items():
+            yield f"{name} writer", parts.ingest.run()
+            yield f"{name} sweep", parts.watchdog.run(self._settings.watchdog.interval_seconds)
+
+    async def finish(self, deadline_seconds: float) -> None:
+        """Answer the updates that were accepted, within the deadline."""
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                for parts in self.parts.values():
+                    await parts.ingest.drained()
+        except TimeoutError:
+            queued = self._figures().queued
+            log.error(fields("stopping with updates unanswered; their senders keep them", updates=queued))
+
+    async def close(self) -> None:
+        for database in self._databases:
+            await database.close()
+
+    def _can_hear(self) -> bool:
+        could_hear = [parts.ingest.could_hear() for parts in self.parts.values()]
+        refused_somebody, self._refused_somebody = self._refused_somebody, False
+        return self._accepting and not refused_somebody and all(could_hear)
+
+    def _figures(self) -> Figures:
+        return Figures(
+            committed=sum(parts.ingest.committed for parts in self.parts.values()),
+            queued=sum(parts.ingest.queued for parts in self.parts.values()),
+            silent=sum(parts.watchdog.silent for parts in self.parts.values()),
+            never_heard=sum(parts.watchdog.never_heard for parts in self.parts.values()),
+            trouble=" ".join(parts.ingest.trouble for parts in self.parts.values() if parts.ingest.trouble),
+        )

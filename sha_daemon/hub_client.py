@@ -1,0 +1,124 @@
+"""The hub's reading API as the operator's commands use it: the standard library's HTTP client, and typed answers."""
+
+import http.client
+from typing import TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+from msgspec import Struct
+
+T = TypeVar("T")
+
+_PATH = "/api/v1/telemetry/backup"
+_MAX_ANSWER_BYTES = 64 << 20
+_PAGE = 500
+
+
+class HubUnreachable(Exception):
+    """No (usable) answer. Its text says where was asked and why it failed."""
+
+
+class ShownDisk(Struct, frozen=True, kw_only=True):
+    disk_index: int
+    status: str
+    bytes_transferred: int
+    total_bytes: int
+    progress_percent: float
+    completed_at: str | None = None
+
+
+class ShownJob(Struct, frozen=True, kw_only=True):
+    """A job as the hub shows it. Times are RFC 3339, UTC. The list leaves `disks` out."""
+
+    job_id: str
+    vm_name: str
+    backup_type: str
+    status: str
+    current_phase: str
+    bytes_transferred: int
+    total_bytes: int
+    transfer_speed_bps: int
+    eta_seconds: int
+    progress_percent: float
+    error_message: str | None = None
+    created_at: str | None = None
+    started_at: str | None = None
+    completed_at: str | None = None
+    last_telemetry_at: str | None = None
+    idle_seconds: float | None = None
+    seconds_since_heard: float | None = None
+    silence_seconds: float | None = None
+    never_heard: bool = False
+    silent: bool = False
+    stalled: bool = False
+    disks: tuple[ShownDisk, ...] = ()
+
+
+class _Page(Struct, frozen=True, kw_only=True):
+    jobs: tuple[msgspec.Raw, ...]
+    next_cursor: str | None = None
+
+
+class _Problem(Struct, frozen=True):
+    detail: str = ""
+
+
+class HubClient:
+    """`address` is `host:port`, as the hub's own settings have it."""
+
+    def __init__(self, address: str, timeout_seconds: float = 10.0) -> None:
+        self._address = address
+        self._timeout_seconds = timeout_seconds
+
+    def job(self, job_id: str) -> bytes | None:
+        """The job's JSON; None if the hub has no such job. Raises HubUnreachable."""
+        status, body = self._get(f"{_PATH}/{quote(job_id, safe='')}")
+        return None if status == 404 else self._good(status, body)
+
+    def jobs(self, statuses: list[str], limit: int) -> list[bytes]:
+        """The JSON of up to `limit` jobs, newest first, from as many pages as it takes. Raises HubUnreachable."""
+        found: list[bytes] = []
+        cursor: str | None = None
+        while len(found) < limit:
+            query = {"limit": str(min(_PAGE, limit - len(found)))}
+            query |= {"status": ",".join(statuses)} if statuses else {}
+            query |= {"cursor": cursor} if cursor else {}
+            page = decoded(self._good(*self._get(f"{_PATH}?{urlencode(query)}")), _Page)
+            found += [bytes(job) for job in page.jobs]
+            cursor = page.next_cursor
+            if cursor is None or not page.jobs:
+                break
+        return found[:limit]
+
+    def _get(self, target: str) -> tuple[int, bytes]:
+        host, _, port = self._address.rpartition(":")
+        try:
+            connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=self._timeout_seconds)
+        except (ValueError, http.client.InvalidURL):
+            raise HubUnreachable(f"cannot use {self._address} as the hub's address: host:port is needed") from None
+        try:
+            connection.request("GET", target, headers={"Accept": "application/json"})
+            answer = connection.getresponse()
+            return answer.status, answer.read(_MAX_ANSWER_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            reason = f"cannot reach the hub at {self._address}: {error or type(error).__name__}; is sha-daemon running?"
+            raise HubUnreachable(reason) from error
+        finally:
+            connection.close()
+
+    def _good(self, status: int, body: bytes) -> bytes:
+        if status == 200:
+            return body
+        try:
+            detail = msgspec.json.decode(body, type=_Problem).detail
+        except msgspec.MsgspecError:
+            detail = "no reason was given"
+        raise HubUnreachable(f"cannot read from the hub at {self._address}: it answered {status}: {detail}")
+
+
+def decoded(body: bytes, kind: type[T]) -> T:
+    """Raises HubUnreachable if what came is not that: then something else answers at the hub's address."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.MsgspecError as error:
+        raise HubUnreachable(f"cannot understand the hub's answer: {error}") from None

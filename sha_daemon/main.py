@@ -1,0 +1,65 @@
+"""The command `sha-daemon`: build, start, tell systemd, wait, stop."""
+
+import logging
+
+from sha_daemon.app import Hub
+from sha_daemon.config import DEFAULT_PATH, PREFIX, HubSettings
+from sha_daemon.http_api import application
+from sha_daemon.mariadb import MariaDB
+from sha_daemon.serving import listening_socket, served
+from telemetry_common import __version__, daemon, logs, sockets
+from telemetry_common.clock import SystemClock
+from telemetry_common.lifecycle import Lifecycle, SystemdNotifier, watchdog_interval
+
+log = logging.getLogger(__name__)
+
+
+async def _serve(config: HubSettings) -> None:
+    sock = listening_socket(config.listen.address, sockets.inherited())
+    clock = SystemClock()
+    lifecycle = Lifecycle(SystemdNotifier(), clock)
+    hub = Hub(config, clock, lambda kind, _: MariaDB(config.database, kind), lifecycle)
+    stop = daemon.stop_on_signal()
+    stop_seconds = config.service.stop_seconds
+    log.info(logs.fields("starting", version=__version__, listen=config.listen.address, database=config.database.name))
+    try:
+        async with hub.running(watchdog_interval()):
+            app = application(hub.receiver, hub.reader)
+            async with served(
+                app,
+                sock,
+                max_connections=config.listen.max_connections,
+                on_turned_away=hub.turned_away,
+                stop_seconds=stop_seconds / 2,
+            ):
+                hub.accepting(True)
+                lifecycle.ready(hub.status())
+                log.info(logs.fields("ready", status=hub.status()))
+                await stop.wait()
+                lifecycle.stopping("answering what was accepted")
+                log.info("stopping")
+                hub.accepting(False)
+            await hub.finish(stop_seconds / 2)
+    finally:
+        await hub.close()
+    log.info("stopped")
+
+
+PROGRAM = daemon.Program(
+    name="sha-daemon",
+    description="The hub of backup telemetry: receives updates over HTTP, commits them to MariaDB, and fails jobs that "
+    "have gone silent.",
+    settings=HubSettings,
+    default_path=DEFAULT_PATH,
+    prefix=PREFIX,
+    log_level=lambda config: config.service.log_level,
+    serve=_serve,
+)
+
+
+def main() -> None:
+    daemon.main(PROGRAM)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""One transaction on MariaDB: the statements of `statements`, the rows of `rows`, and no decision about a job."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from msgspec import structs
+
+from sha_daemon import cursor as cursors
+from sha_daemon import rows, statements
+from sha_daemon.database import RowRefused, SchemaMissing
+from sha_daemon.job_types import JobType
+from sha_daemon.records import Disk, Job, JobView, Page, Sample, SilentJob, StoredStatus
+from sha_daemon.schema import Tables
+from telemetry_common.contract import MAX_JOB_ID
+
+MAX_PAGE = 1000
+"""Jobs on one page of the list, at most."""
+
+
+class Channel(Protocol):
+    """A connection within a transaction. Raises DatabaseError only."""
+
+    last_id: int
+
+    def execute(self, statement: str, *values: object) -> int:
+        """Run it; how many rows it found (changed or not)."""
+
+    def rows(self, statement: str, *values: object) -> Sequence[Sequence[Any]]: ...
+
+
+class MariaSession:
+    """Implements `database.Session`."""
+
+    def __init__(self, link: Channel, tables: Tables, kind: JobType) -> None:
+        self._link = link
+        self._tables = tables
+        self._rows = rows.Rows(kind)
+        self._sql = statements.Statements(kind)
+
+    def lock_jobs(self, job_ids: Iterable[str]) -> dict[str, Job]:
+        wanted = {job_id for job_id in job_ids if _storable(job_id)}
+        if not wanted:
+            return {}
+        found = self._link.rows(self._sql.lock_jobs(len(wanted)), *sorted(wanted))
+        jobs = [self._rows.job(row) for row in found if row[0] in wanted]
+        disks = self._locked_disks([job.job_id for job in jobs])
+        return {job.job_id: structs.replace(job, disks=disks.get(job.job_id, ())) for job in jobs}
+
+    def _locked_disks(self, job_ids: list[str]) -> dict[str, tuple[Disk, ...]]:
+        if not job_ids:
+            return {}
+        return self._rows.by_job(self._link.rows(self._sql.lock_disks(len(job_ids), self._tables.disk_index), *job_ids))
+
+    def write_jobs(self, jobs: Sequence[Job]) -> None:
+        statement = self._sql.write_jobs(self._tables.id_collation)
+        for parameter in rows.parameters(self._rows.of_job(job) for job in jobs):
+            self._link.execute(statement, parameter)
+
+    def write_disks(self, disks: Sequence[tuple[Job, Disk]]) -> Sequence[tuple[str, int]]:
+        stored = (self._rows.of_disk(disk) for _, disk in disks if disk.row_id is not None)
+        for parameter in rows.parameters(stored):
+            self._link.execute(self._sql.write_disks(), parameter)
+        return self._add_disks([(job, disk) for job, disk in disks if disk.row_id is None])
+
+    def _add_disks(self, disks: list[tuple[Job, Disk]]) -> list[tuple[str, int]]:
+        """All at once; one by one only where the table refuses some (a constraint of another program's making)."""
+        allowed = [(j, d) for j, d in disks if j.context_id is not None or not self._tables.context_required]
+        refused = [(j.job_id, d.disk_index) for j, d in disks if j.context_id is None and self._tables.context_required]
+        try:
+            self._insert_disks(allowed)
+        except RowRefused:
+            refused += [(j.job_id, d.disk_index) for j, d in allowed if not self._insert_disk(j, d)]
+        return refused
+
+    def _insert_disks(self, disks: list[tuple[Job, Disk]]) -> None:
+        for parameter in rows.parameters(self._rows.of_new_disk(job, disk) for job, disk in disks):
+            self._link.execute(self._sql.add_disks(), parameter)
+
+    def _insert_disk(self, job: Job, disk: Disk) -> bool:
+        try:
+            self._insert_disks([(job, disk)])
+        except RowRefused:
+            return False
+        return True
+
+    def add_history(self, samples: Sequence[Sample]) -> None:
+        for parameter in rows.parameters(rows.of_sample(sample) for sample in samples):
+            self._link.execute(self._sql.add_history(), parameter)
+
+    def hear(self, job_ids: Iterable[str], at: float, heard_us: int) -> None:
+        wanted = sorted({job_id for job_id in job_ids if _storable(job_id)})
+        if wanted:
+            self._link.execute(self._sql.hear(len(wanted)), rows.datetime(at), heard_us, *wanted, *wanted)
+
+    def listening_us(self) -> int:
+        found = self._link.rows(statements.LISTENING)
+        if not found:
+            raise SchemaMissing("cannot read the listening clock: telemetry_listening has no row with id 1")
+        return int(found[0][0])
+
+    def advance_listening(self, own_us: int) -> int:
+        if not self._link.execute(statements.ADVANCE_LISTENING, max(0, own_us)):
+            raise SchemaMissing("cannot advance the listening clock: telemetry_listening has no row with id 1")
+        return self._link.last_id
+
+    def silent_jobs(self, heard_before_us: int, limit: int) -> list[SilentJob]:
+        return [rows.silent(row) for row in self._link.rows(self._sql.silent_jobs(), heard_before_us, limit)]
+
+    def see_unseen_jobs(self, reading_us: int) -> None:
+        self._link.execute(self._sql.see_unseen(), reading_us)
+
+    def never_heard_jobs(self, limit: int) -> list[SilentJob]:
+        return [rows.silent(row) for row in self._link.rows(self._sql.never_heard(), limit)]
+
+    def fail_silent(self, job: SilentJob, heard_before_us: int, at: float, message: str) -> bool:
+        kept = message[:255]
+        values = (rows.timestamp(at), kept, rows.datetime(at), kept, job.job_id, job.job_id, heard_before_us)
+        return _storable(job.job_id) and self._link.execute(self._sql.fail_silent(), *values) > 0
+
+    def job(self, job_id: str) -> JobView | None:
+        found = self._link.rows(self._sql.read_job(), job_id, job_id) if _storable(job_id) else ()
+        if not found:
+            return None
+        disks = self._rows.by_job(self._link.rows(self._sql.read_disks(), job_id, job_id))
+        return rows.view(found[0], structs.replace(self._rows.job(found[0]), disks=disks.get(job_id, ())))
+
+    def jobs(self, statuses: Sequence[StoredStatus], limit: int, cursor: str | None) -> Page:
+        size = min(max(1, limit), MAX_PAGE)
+        after, values = _after(None if cursor is None else cursors.place(cursor))
+        statement = self._sql.list_jobs(len(statuses), after)
+        found = self._link.rows(statement, *self._rows.stored(statuses), *values, size + 1)
+        views = tuple(rows.view(row, self._rows.job(row)) for row in found[:size])
+        return Page(jobs=views, cursor=_end_of(views[-1]) if len(found) > size else None)
+
+    def check_writes(self) -> None:
+        if not self._link.execute(statements.CHECK_WRITES):
+            raise SchemaMissing("cannot use the listening clock: telemetry_listening has no row with id 1")
+
+    def durable(self) -> bool:
+        return bool(self._link.rows(statements.DURABLE)[0][0])
+
+    def counts(self) -> dict[str, int]:
+        return {"pending": 0, "running": 0} | {
+            self._rows.meant(word): int(count) for word, count in self._link.rows(self._sql.counts())
+        }
+
+
+def _storable(job_id: str) -> bool:
+    """Whether a row could have this id at all: short enough, and text that has a form in UTF-8."""
+    return 0 < len(job_id) <= MAX_JOB_ID and not any("\ud800" <= c <= "\udfff" for c in job_id)
+
+
+def _after(place: cursors.Place | None) -> tuple[str, tuple[object, ...]]:
+    if place is None:
+        return "", ()
+    if place.created_at is None:
+        return statements.AFTER_NO_TIME, (place.job_id,)
+    at = rows.timestamp(place.created_at)
+    return statements.AFTER_TIME, (at, at, place.job_id)
+
+
+def _end_of(view: JobView) -> str:
+    created_at = None if view.created_at is None else int(view.created_at)
+    return cursors.text(cursors.Place(created_at, view.job.job_id))

@@ -1,0 +1,143 @@
+"""What readers get: one job, the list, the hub's health. Knows no HTTP library."""
+
+import datetime
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
+
+from sha_daemon.database import Database, DatabaseError
+from sha_daemon.health import Health
+from sha_daemon.records import Disk, JobView, StoredStatus
+from sha_daemon.replies import JSON, Problem, Reply, json_reply, unavailable
+from sha_daemon.silence import Thresholds, judge
+from sha_daemon.transitions import failed_by_watchdog
+from telemetry_common.clock import Clock
+from telemetry_common.contract import MAX_JOB_ID
+from telemetry_common.text import printable
+
+MAX_PAGE = 1000
+DEFAULT_PAGE = 100
+STATUSES: tuple[StoredStatus, ...] = get_args(StoredStatus)
+
+
+class Reader:
+    def __init__(
+        self,
+        databases: Mapping[str, Database],
+        clock: Clock,
+        reading_us: Callable[[], int],
+        thresholds: Thresholds,
+        health: Health,
+    ) -> None:
+        self._databases = databases
+        self._clock = clock
+        self._reading_us = reading_us
+        self._thresholds = thresholds
+        self._health = health
+
+    async def job(self, job_type: str, job_id: str) -> Reply:
+        """One job with its disks. Raises Problem."""
+        database = self._database(job_type)
+        view = None
+        if len(job_id) <= MAX_JOB_ID:
+            view = await _ask(database, lambda: database.run(lambda session: session.job(job_id)))
+        if view is None:
+            raise Problem(404, f"no {job_type} job '{printable(job_id)}'")
+        return json_reply(self._shown(job_type, view) | {"disks": [_disk(disk) for disk in view.job.disks]})
+
+    async def jobs(self, job_type: str, query: Mapping[str, str]) -> Reply:
+        """One page of the list, newest first: `status` (several by comma), `limit`, `cursor`. Raises Problem."""
+        database = self._database(job_type)
+        statuses, limit, cursor = _statuses(query), _limit(query), query.get("cursor")
+        try:
+            page = await _ask(database, lambda: database.run(lambda session: session.jobs(statuses, limit, cursor)))
+        except ValueError:
+            raise Problem(400, "`cursor` is not one that this hub gave out; begin without one") from None
+        return json_reply({"jobs": [self._shown(job_type, view) for view in page.jobs], "next_cursor": page.cursor})
+
+    def health(self) -> Reply:
+        """200 while updates are taken, else 503; either way with what is wrong."""
+        reply = json_reply(self._health.report())
+        return reply if self._health.takes_updates else Reply(503, reply.headers, reply.body, JSON)
+
+    def _database(self, job_type: str) -> Database:
+        try:
+            return self._databases[job_type]
+        except KeyError:
+            known = ", ".join(sorted(self._databases))
+            raise Problem(404, f"unknown job type '{printable(job_type)}'; this hub knows: {known}") from None
+
+    def _shown(self, job_type: str, view: JobView) -> dict[str, Any]:
+        job = view.job
+        return {
+            "job_id": job.job_id,
+            "job_type": job_type,
+            "vm_name": view.vm_name,
+            "backup_type": view.backup_type,
+            "status": job.status,
+            "current_phase": job.current_phase,
+            "bytes_transferred": job.bytes_transferred,
+            "total_bytes": job.total_bytes,
+            "transfer_speed_bps": job.transfer_speed_bps,
+            "eta_seconds": job.eta_seconds,
+            "progress_percent": job.progress_percent,
+            "error_message": job.error_message,
+            "created_at": _rfc3339(view.created_at),
+            "started_at": _rfc3339(job.started_at),
+            "completed_at": _rfc3339(job.completed_at),
+            "last_telemetry_at": _rfc3339(job.last_telemetry_at),
+            "seq": job.seq,
+            "idle_seconds": job.idle_seconds,
+        } | self._liveness(view)
+
+    def _liveness(self, view: JobView) -> dict[str, Any]:
+        """How the hub hears the job: by its wall clock for people, by the listening clock for the verdicts."""
+        job = view.job
+        now = self._clock.wall()
+        verdict = judge(job.heard_us, self._reading_us(), self._thresholds) if job.heard_us is not None else None
+        running = job.status == "running"
+        return {
+            "seconds_since_heard": None if job.last_telemetry_at is None else max(0, int(now - job.last_telemetry_at)),
+            "silence_seconds": round(verdict.silence_seconds, 1) if running and verdict else None,
+            "never_heard": running and job.last_telemetry_at is None,
+            "silent": running and verdict is not None and verdict.standing != "fresh",
+            "stalled": failed_by_watchdog(job),
+        }
+
+
+async def _ask(database: Database, question: Callable[[], Any]) -> Any:
+    try:
+        return await question()
+    except DatabaseError:
+        raise unavailable("the hub's database is not available; try again") from None
+
+
+def _statuses(query: Mapping[str, str]) -> list[StoredStatus]:
+    asked = [status for status in query.get("status", "").split(",") if status]
+    for status in asked:
+        if status not in STATUSES:
+            raise Problem(400, f"`status` '{printable(status)}' is not one of {', '.join(STATUSES)}")
+    return [status for status in STATUSES if status in asked]
+
+
+def _limit(query: Mapping[str, str]) -> int:
+    text = query.get("limit", str(DEFAULT_PAGE))
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_PAGE and len(text) < 10):
+        raise Problem(400, f"`limit` must be a whole number from 1 to {MAX_PAGE}")
+    return int(text)
+
+
+def _disk(disk: Disk) -> dict[str, Any]:
+    return {
+        "disk_index": disk.disk_index,
+        "status": disk.status,
+        "bytes_transferred": disk.bytes_transferred,
+        "total_bytes": disk.total_bytes,
+        "progress_percent": disk.progress_percent,
+        "completed_at": _rfc3339(disk.completed_at),
+    }
+
+
+def _rfc3339(moment: float | None) -> str | None:
+    if moment is None:
+        return None
+    return datetime.datetime.fromtimestamp(moment, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,115 @@
+"""One POST, from its bytes to its answer. Knows the contract and the queue, and no HTTP library."""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from sha_daemon.batch import Outcome
+from sha_daemon.ingest import Busy, Ingest, Refused, Unavailable
+from sha_daemon.replies import Problem, Reply, unavailable
+from telemetry_common.contract import MAX_JOB_ID, ContractError, Update, decode_update
+from telemetry_common.logs import fields
+from telemetry_common.text import printable
+
+log = logging.getLogger(__name__)
+
+REMEMBERED = 10_000
+"""Jobs of which it is remembered that something was logged once; the oldest is forgotten first."""
+
+
+class Receiver:
+    """Takes updates for every kind of job that has an entry in `ingests` (by job type)."""
+
+    def __init__(self, ingests: Mapping[str, Ingest]) -> None:
+        self._ingests = ingests
+        self._stopping = False
+        self._said: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self.finals = 0
+        self.rowless = 0
+
+    def stop_intake(self) -> None:
+        """From now on every update is answered 503: the sender keeps it for the next hub."""
+        self._stopping = True
+
+    async def receive(self, job_type: str, job_id: str, content_type: str, body: bytes) -> Reply:
+        """204 after the COMMIT. Raises Problem for every other answer."""
+        ingest = self._ingests.get(job_type)
+        if ingest is None:
+            known = ", ".join(sorted(self._ingests))
+            raise Problem(404, f"unknown job type '{printable(job_type)}'; this hub knows: {known}")
+        if content_type != "application/json":
+            raise Problem(415, f"Content-Type must be application/json, not '{printable(content_type)}'")
+        if not _possible(job_id):
+            raise Problem(404, f"no {job_type} job '{printable(job_id)}'")
+        update = self._parse(ingest, job_type, job_id, body)
+        if self._stopping:
+            raise unavailable("the hub is stopping; try again")
+        outcome = await _commit(ingest, job_id, update, len(body))
+        if outcome.result is None:
+            raise Problem(404, f"no {job_type} job '{printable(job_id)}'")
+        self._note(job_id, outcome)
+        return Reply(204, _result_headers(update, outcome))
+
+    def _parse(self, ingest: Ingest, job_type: str, job_id: str, body: bytes) -> Update:
+        try:
+            update = decode_update(body)
+            _agrees(update, job_type, job_id)
+        except ContractError as error:
+            ingest.hear(job_id)
+            raise Problem(400, str(error)) from None
+        return update
+
+    def _note(self, job_id: str, outcome: Outcome) -> None:
+        """What the journal should know of an update, each once per job."""
+        if outcome.revived_after is not None:
+            log.warning(fields("job revived", job=job_id, silent_seconds=round(outcome.revived_after)))
+        if outcome.result == "final":
+            self.finals += 1
+            if self._first_time("final", job_id):
+                log.info(fields("update for a job that has ended", job=job_id, status=outcome.job_status))
+        if outcome.rowless_disks:
+            self.rowless += 1
+            if self._first_time("rowless", job_id):
+                log.warning(fields("disk has no row and could not get one", job=job_id, disks=outcome.rowless_disks))
+
+    def _first_time(self, what: str, job_id: str) -> bool:
+        key = (what, job_id)
+        if key in self._said:
+            return False
+        self._said[key] = None
+        if len(self._said) > REMEMBERED:
+            self._said.popitem(last=False)
+        return True
+
+
+def _possible(job_id: str) -> bool:
+    """Whether a row could have this id: short enough, and text (a path can smuggle in half a surrogate pair)."""
+    return len(job_id) <= MAX_JOB_ID and not any("\ud800" <= c <= "\udfff" for c in job_id)
+
+
+def _agrees(update: Update, job_type: str, job_id: str) -> None:
+    if update.job_id and update.job_id != job_id:
+        raise ContractError("`job_id` of the body differs from the one in the path")
+    if update.job_type and update.job_type != job_type:
+        raise ContractError("`job_type` of the body differs from the one in the path")
+
+
+async def _commit(ingest: Ingest, job_id: str, update: Update, size: int) -> Outcome:
+    try:
+        return await ingest.submit(job_id, update, size)
+    except Busy:
+        raise unavailable("the hub has as many updates waiting as it takes; try again") from None
+    except Unavailable:
+        raise unavailable("the hub's database is not available; try again") from None
+    except Refused:
+        raise Problem(500, "the database refused this update; the hub's journal has the reason; try again") from None
+
+
+def _result_headers(update: Update, outcome: Outcome) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    if outcome.result is not None and outcome.result != "applied":
+        headers["Telemetry-Result"] = outcome.result
+    if update.seq:
+        headers["Telemetry-Seq"] = str(outcome.seq or 0)
+        headers["Telemetry-Status"] = str(outcome.job_status)
+    return headers

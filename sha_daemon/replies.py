@@ -1,0 +1,48 @@
+"""What the hub answers, apart from the HTTP library that carries it. Errors are problem details (RFC 9457)."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import msgspec
+from msgspec import Struct
+
+PROBLEM = "application/problem+json"
+JSON = "application/json"
+RETRY_AFTER_SECONDS = 5
+"""What a sender is asked to wait after a 503: as long as the hub waits between two looks at its database."""
+
+
+class Reply(Struct, frozen=True):
+    """`body` is sent as `content_type`; a reply without a body has neither."""
+
+    status: int
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+    content_type: str = JSON
+
+
+class Problem(Exception):
+    """An error as the sender sees it: never SQL, a traceback, or anything of another job."""
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.headers = headers or {}
+
+    def reply(self) -> Reply:
+        body = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        return Reply(self.status, self.headers, msgspec.json.encode(body), PROBLEM)
+
+
+def unavailable(detail: str) -> Problem:
+    return Problem(503, detail, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+def json_reply(content: object) -> Reply:
+    return Reply(200, {"Cache-Control": "no-store"}, msgspec.json.encode(content))

@@ -1,0 +1,180 @@
+"""Rows of the tables as records, and back: the edge where Unix seconds become the database's UTC times. No I/O."""
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from sha_daemon.job_types import JobType
+from sha_daemon.records import Disk, Job, JobView, Sample, SilentJob, StoredStatus
+from sha_daemon.statements import JOB_COLUMNS
+
+LAST_TIMESTAMP = 2**31 - 1
+"""A TIMESTAMP column ends at 2038-01-19 03:14:07 UTC; what lies beyond is stored as that."""
+_LAST_DATETIME = 253_402_300_799
+_MAX_PARAMETER_BYTES = 2 << 20
+"""Of JSON in one statement: far below the server's smallest common max_allowed_packet (16 MiB), also when escaped."""
+
+
+class Rows:
+    """Rows of the tables of one kind of job, whose words for a status may be others than the hub's."""
+
+    def __init__(self, kind: JobType) -> None:
+        self._job_status = kind.job_statuses
+        self._disk_status = kind.disk_statuses
+
+    def stored(self, statuses: Iterable[StoredStatus]) -> list[str]:
+        return [self._job_status.stored(status) for status in statuses]
+
+    def meant(self, word: str) -> StoredStatus:
+        """A word of another program's making stands for an end: nothing that this hub knows may happen to the job."""
+        return self._job_status.meant(word, otherwise="cancelled")
+
+    def job(self, row: Sequence[Any]) -> Job:
+        """A row of `statements._JOB`, its disks left out. NULL that another program left is the default."""
+        return Job(
+            job_id=row[0],
+            status=self.meant(row[1]),
+            current_phase="pending" if row[2] is None else row[2],
+            bytes_transferred=row[3] or 0,
+            total_bytes=row[4] or 0,
+            transfer_speed_bps=row[5] or 0,
+            eta_seconds=row[6] or 0,
+            progress_percent=float(row[7] or 0),
+            error_message=row[8],
+            started_at=row[9],
+            completed_at=row[10],
+            last_telemetry_at=row[11],
+            seq=row[12],
+            idle_seconds=row[13],
+            heard_us=row[14],
+            watchdog_failed_at=row[15],
+            watchdog_message=row[16],
+            context_id=row[17],
+        )
+
+    def disk(self, row: Sequence[Any]) -> Disk:
+        return Disk(
+            disk_index=row[1],
+            row_id=row[2],
+            status=self._disk_status.meant(row[3], otherwise="pending"),
+            bytes_transferred=row[4] or 0,
+            total_bytes=row[5] or 0,
+            progress_percent=float(row[6] or 0),
+            completed_at=row[7],
+        )
+
+    def by_job(self, rows: Iterable[Sequence[Any]]) -> dict[str, tuple[Disk, ...]]:
+        """The disks of each job, by their index. Ids exactly as stored."""
+        disks: dict[str, list[Disk]] = {}
+        for row in rows:
+            disks.setdefault(row[0], []).append(self.disk(row))
+        return {job_id: tuple(sorted(found, key=lambda d: d.disk_index)) for job_id, found in disks.items()}
+
+    def of_job(self, job: Job) -> list[object]:
+        """In the order of `Statements.write_jobs`."""
+        return [
+            job.job_id,
+            self._job_status.stored(job.status),
+            job.current_phase,
+            job.bytes_transferred,
+            job.total_bytes,
+            job.transfer_speed_bps,
+            job.eta_seconds,
+            job.progress_percent,
+            job.error_message,
+            timestamp(job.started_at),
+            timestamp(job.completed_at),
+            datetime(job.last_telemetry_at),
+            job.seq,
+            job.idle_seconds,
+            job.heard_us,
+            datetime(job.watchdog_failed_at),
+            job.watchdog_message,
+        ]
+
+    def of_disk(self, disk: Disk) -> list[object]:
+        """In the order of `Statements.write_disks`."""
+        return [disk.row_id, *self._figures(disk)]
+
+    def of_new_disk(self, job: Job, disk: Disk) -> list[object]:
+        """In the order of `Statements.add_disks`."""
+        return [job.job_id, job.context_id, disk.disk_index, *self._figures(disk)]
+
+    def _figures(self, disk: Disk) -> list[object]:
+        moved, total, percent = disk.bytes_transferred, disk.total_bytes, disk.progress_percent
+        return [self._disk_status.stored(disk.status), moved, total, percent, timestamp(disk.completed_at)]
+
+
+def view(row: Sequence[Any], stored: Job) -> JobView:
+    vm_name, backup_type, created_at = row[JOB_COLUMNS:]
+    return JobView(job=stored, vm_name=vm_name, backup_type=backup_type, created_at=created_at)
+
+
+def silent(row: Sequence[Any]) -> SilentJob:
+    job_id, heard_us, last_telemetry_at, started_at, idle_seconds = row
+    return SilentJob(
+        job_id=job_id,
+        heard_us=heard_us,
+        last_telemetry_at=last_telemetry_at,
+        started_at=started_at,
+        idle_seconds=idle_seconds,
+    )
+
+
+def of_sample(sample: Sample) -> list[object]:
+    """In the order of `statements.ADD_HISTORY`."""
+    return [
+        sample.job_id,
+        sample.seq,
+        moment(sample.at),
+        sample.status,
+        sample.current_phase,
+        sample.bytes_transferred,
+        sample.total_bytes,
+        sample.transfer_speed_bps,
+        sample.progress_percent,
+        sample.producer_time,
+    ]
+
+
+def parameters(rows: Iterable[list[object]]) -> Iterator[str]:
+    """These rows as JSON arrays: one, unless they are too large for a single statement."""
+    batch: list[bytes] = []
+    size = 0
+    for row in rows:
+        encoded = msgspec.json.encode(row)
+        if batch and size + len(encoded) > _MAX_PARAMETER_BYTES:
+            yield _array(batch)
+            batch, size = [], 0
+        batch.append(encoded)
+        size += len(encoded) + 1
+    if batch:
+        yield _array(batch)
+
+
+def _array(rows: list[bytes]) -> str:
+    return (b"[" + b",".join(rows) + b"]").decode()
+
+
+def timestamp(at: float | None) -> str | None:
+    """UTC text for a TIMESTAMP column, in whole seconds, within what it can hold (1970 to 2038)."""
+    return None if at is None else _text(min(max(1, math.floor(at)), LAST_TIMESTAMP))
+
+
+def datetime(at: float | None) -> str | None:
+    """UTC text for a DATETIME column, in whole seconds."""
+    return None if at is None else _text(min(max(0, math.floor(at)), _LAST_DATETIME))
+
+
+def moment(at: float) -> str:
+    """UTC text for a DATETIME(3) column, in whole milliseconds."""
+    milliseconds = min(max(0, math.floor(at * 1000)), _LAST_DATETIME * 1000)
+    return f"{_text(milliseconds // 1000)}.{milliseconds % 1000:03d}"
+
+
+def _text(seconds: int) -> str:
+    year, month, day, hour, minute, second, *_ = time.gmtime(seconds)
+    return f"{year:04d}-{month:02d}-{day:02d} {hour:02d}:{minute:02d}:{second:02d}"

@@ -1,0 +1,105 @@
+"""What the daemon needs of the tables, and what it must know of the ones it finds. Reads information_schema only."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from sha_daemon.database import SchemaMissing
+from sha_daemon.job_types import JobType
+
+_JOBS = (
+    *("id", "vm_backup_context_id", "vm_name", "backup_type", "status", "bytes_transferred", "total_bytes"),
+    *("error_message", "created_at", "started_at", "completed_at", "current_phase", "transfer_speed_bps"),
+    *("eta_seconds", "progress_percent", "last_telemetry_at", "telemetry_seq", "telemetry_idle_seconds"),
+    *("telemetry_heard_us", "watchdog_failed_at", "watchdog_message"),
+)
+_DISKS = (
+    *("id", "vm_backup_context_id", "disk_index", "status", "bytes_transferred", "completed_at"),
+    *("progress_percent", "total_bytes"),
+)
+_COLUMNS = """SELECT table_name, column_name, collation_name, is_nullable FROM information_schema.columns
+ WHERE table_schema = DATABASE() AND table_name IN (%s, %s, %s, %s)"""
+# The unique one first: it holds the index as well.
+_DISK_INDEX = """SELECT index_name FROM information_schema.statistics WHERE table_schema = DATABASE()
+ AND table_name = %s AND column_name = %s AND seq_in_index = 1 ORDER BY non_unique"""
+_COLLATION = re.compile(r"utf8mb4_[a-z0-9_]+")
+
+
+def required(kind: JobType) -> dict[str, tuple[str, ...]]:
+    """The columns that the daemon needs, by table."""
+    return {
+        kind.jobs_table: _JOBS,
+        kind.disks_table: (*_DISKS, kind.disk_job_column),
+        "telemetry_history": ("job_id", "seq", "at"),
+        "telemetry_listening": ("id", "listened_us", "advanced_at"),
+    }
+
+
+class Reader(Protocol):
+    def rows(self, statement: str, *values: object) -> Sequence[Sequence[Any]]: ...
+
+
+class Tables(Struct, frozen=True, kw_only=True):
+    """`id_collation` is that of the jobs' id; `context_required`: a disk's row must name a backup context.
+
+    `disk_index` is the name of the disks' index on their job and index.
+    """
+
+    id_collation: str
+    context_required: bool
+    disk_index: str
+    server: str
+
+
+def missing(reader: Reader, kind: JobType) -> list[str]:
+    """The tables and `table.column`s that the daemon needs and the current database lacks (or hides from this user)."""
+    return _missing(_columns(reader, kind), kind)
+
+
+def inspect(reader: Reader, kind: JobType) -> Tables:
+    """What the daemon must know of these tables. Raises SchemaMissing, naming what is not there."""
+    columns = _columns(reader, kind)
+    lacking = _missing(columns, kind)
+    if lacking:
+        raise SchemaMissing(f"cannot use the tables: {_some(lacking)} missing; run `shactl db migrate`")
+    collation = str(columns[kind.jobs_table, "id"][0])
+    if not _COLLATION.fullmatch(collation):
+        raise SchemaMissing(
+            f"cannot use the tables: {kind.jobs_table}.id has collation {collation}; it must be one of utf8mb4"
+        )
+    index = reader.rows(_DISK_INDEX, kind.disks_table, kind.disk_job_column)
+    if not index or "`" in index[0][0]:
+        raise SchemaMissing(
+            f"cannot use the tables: {kind.disks_table} has no unique index on its job; run `shactl db migrate`"
+        )
+    return Tables(
+        id_collation=collation,
+        context_required=columns[kind.disks_table, "vm_backup_context_id"][1] == "NO",
+        disk_index=str(index[0][0]),
+        server=str(reader.rows("SELECT VERSION()")[0][0]),
+    )
+
+
+def _columns(reader: Reader, kind: JobType) -> dict[tuple[str, str], tuple[object, object]]:
+    found = reader.rows(_COLUMNS, *required(kind))
+    return {(table, column): (collation, nullable) for table, column, collation, nullable in found}
+
+
+def _missing(columns: dict[tuple[str, str], tuple[object, object]], kind: JobType) -> list[str]:
+    needs = required(kind)
+    tables = {table for table, _ in columns}
+    absent = [table for table in needs if table not in tables]
+    return absent + [
+        f"{table}.{column}"
+        for table, needed in needs.items()
+        for column in needed
+        if table in tables and (table, column) not in columns
+    ]
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:5])
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{shown}{more} {'is' if len(names) == 1 else 'are'}"

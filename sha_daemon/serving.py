@@ -1,0 +1,96 @@
+"""The listening socket and the HTTP server on it: taken over from systemd, or bound here."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import cast
+
+from aiohttp import web
+
+from sha_daemon.config import host_and_port
+from sha_daemon.replies import unavailable
+from telemetry_common.settings import SettingsError
+
+BACKLOG = 1024
+"""Connections that wait to be accepted: every sender of a large site reconnects at once after a restart."""
+
+
+def listening_socket(address: str, inherited: dict[str, list[socket.socket]]) -> socket.socket:
+    """The socket systemd handed over if there is one (its address must be `address`), else a new one.
+
+    Raises SettingsError, fit for the operator.
+    """
+    host, port = host_and_port(address)
+    given = [sock for group in inherited.values() for sock in group]
+    if not given:
+        return _bind(host, port, address)
+    if len(given) > 1:
+        raise SettingsError(f"cannot start: systemd handed over {len(given)} sockets; sha-daemon.socket must have one")
+    actual = given[0].getsockname()[:2]
+    if actual != (host, port):
+        raise SettingsError(
+            f"cannot start: listen.address is {address}, but sha-daemon.socket listens on {actual[0]}:{actual[1]}; "
+            "set the same address there (systemctl edit sha-daemon.socket)"
+        )
+    return given[0]
+
+
+def _bind(host: str, port: int, address: str) -> socket.socket:
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        sock = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {address}: {error.strerror or error}") from None
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(place)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise SettingsError(f"cannot listen on {address}: {error.strerror or error}") from None
+    return sock
+
+
+class _TurnedAway(asyncio.Protocol):
+    """One connection too many: told so at once, and closed."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        reply = unavailable("the hub has as many connections as it takes; try again").reply()
+        headers = {"Content-Type": reply.content_type, "Content-Length": str(len(reply.body)), "Connection": "close"}
+        head = "".join(f"{name}: {value}\r\n" for name, value in (headers | dict(reply.headers)).items())
+        stream = cast(asyncio.Transport, transport)
+        stream.write(f"HTTP/1.1 503 Service Unavailable\r\n{head}\r\n".encode() + reply.body)
+        stream.close()
+
+
+@asynccontextmanager
+async def served(
+    app: web.Application,
+    sock: socket.socket,
+    *,
+    max_connections: int,
+    on_turned_away: Callable[[], None],
+    stop_seconds: float,
+) -> AsyncIterator[None]:
+    """Serve `app` on `sock` within the block; leaving it waits for answers under way, at most `stop_seconds`."""
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=stop_seconds)
+    await runner.setup()
+    server = runner.server
+    if server is None:
+        raise RuntimeError("the HTTP library made no server")
+
+    def connected() -> asyncio.BaseProtocol:
+        if len(server.connections) < max_connections:
+            return server()
+        on_turned_away()
+        return _TurnedAway()
+
+    try:
+        listening = await asyncio.get_running_loop().create_server(connected, sock=sock, backlog=BACKLOG)
+        try:
+            yield
+        finally:
+            listening.close()
+    finally:
+        await runner.cleanup()

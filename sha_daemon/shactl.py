@@ -1,0 +1,54 @@
+"""shactl: what an operator does on the hub. This file parses the command line; each group of commands has its own."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sha_daemon import shactl_db, shactl_jobs
+from sha_daemon.config import DEFAULT_PATH, PREFIX, HubSettings
+from sha_daemon.shactl_answers import OK, UNREACHABLE
+from telemetry_common import __version__
+from telemetry_common.settings import SettingsError, load
+from telemetry_common.text import printable
+
+_EXITS = """exit codes:
+  0  done, or the answer is yes
+  1  the answer is no: not found, not migrated, not possible with what was given
+  2  wrong usage or configuration, or the database or the hub cannot be reached
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="shactl",
+        description="Look after the telemetry hub: its database, and the backup jobs it hears of.",
+        epilog=_EXITS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument(
+        "--config", type=Path, default=Path(DEFAULT_PATH), help="configuration file (default: %(default)s)"
+    )
+    top.add_argument("--version", action="version", version=f"shactl {__version__}")
+    groups = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    shactl_db.add_commands(groups)
+    shactl_jobs.add_commands(groups)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code. argparse itself ends the process with 2 on wrong usage."""
+    chosen = parser().parse_args(arguments)
+    try:
+        settings = load(HubSettings, chosen.config, PREFIX, must_exist=chosen.config != Path(DEFAULT_PATH))
+        code: int = chosen.command(settings, chosen)
+        sys.stdout.flush()
+    except SettingsError as error:
+        print(f"shactl: {printable(str(error))}", file=sys.stderr)
+        return UNREACHABLE
+    except BrokenPipeError:
+        # `shactl jobs | head`: nobody reads on, and that is no fault. What Python flushes at its end goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    return code

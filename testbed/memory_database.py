@@ -1,0 +1,207 @@
+"""The database's in-memory twin: the same `Session`, the same answers, no server and no thread.
+
+It runs each transaction inline, so the hub's real code can live under a virtual clock. One suite
+of tests keeps it and MariaDB alike.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, TypeVar
+
+from msgspec import structs
+
+from sha_daemon import cursor as cursors
+from sha_daemon.database import DatabaseAway, DatabaseError, Session
+from sha_daemon.records import Disk, Job, JobView, Page, Sample, SilentJob
+from telemetry_common.clock import Clock
+from testbed.memory_tables import Listening, Tables, as_stored, disk_as_stored, sample_as_stored
+
+T = TypeVar("T")
+When = Literal["begin", "commit", "answer"]
+"""Where a fault strikes: before the work; at COMMIT, undone; after COMMIT, so that only the answer is lost."""
+
+
+class MemoryDatabase:
+    """Implements `database.Database`. `clock` is the database's own: its wall clock may be stepped like any other."""
+
+    def __init__(self, clock: Clock, *, context_required: bool = False) -> None:
+        self._clock = clock
+        self._context_required = context_required
+        self._faults: dict[When, DatabaseError] = {}
+        self._closed = False
+        self.tables = Tables(clock.wall())
+
+    def fail(self, when: When, error: DatabaseError) -> None:
+        """The next transaction meets this error there."""
+        self._faults[when] = error
+
+    def add_job(
+        self, job: Job, vm_name: str = "vm", backup_type: str = "full", created_at: float | None = None
+    ) -> None:
+        """A row as another program would make it, its disks included."""
+        disks = tuple(structs.replace(disk_as_stored(disk), row_id=self.tables.next_row_id()) for disk in job.disks)
+        at = math.floor(self._clock.wall() if created_at is None else created_at)
+        row = structs.replace(as_stored(job), disks=disks)
+        view = JobView(job=row, vm_name=vm_name, backup_type=backup_type, created_at=at)
+        self.tables.put_job(view)
+        self.tables.forget_changes()
+
+    async def run(self, work: Callable[[Session], T]) -> T:
+        if self._closed:
+            raise DatabaseAway("cannot reach the database: the hub is stopping")
+        self._strike("begin")
+        try:
+            result = work(MemorySession(self.tables, self._clock.wall(), context_required=self._context_required))
+            self._strike("commit")
+        except BaseException:
+            self.tables.take_back()
+            raise
+        self.tables.forget_changes()
+        self._strike("answer")
+        return result
+
+    async def close(self) -> None:
+        self._closed = True
+
+    def _strike(self, when: When) -> None:
+        error = self._faults.pop(when, None)
+        if error is not None:
+            raise error
+
+
+class MemorySession:
+    """Implements `database.Session`. `now` is the database's wall clock at the start of the transaction."""
+
+    def __init__(self, tables: Tables, now: float, *, context_required: bool) -> None:
+        self._tables = tables
+        self._now = now
+        self._context_required = context_required
+
+    def lock_jobs(self, job_ids: Iterable[str]) -> dict[str, Job]:
+        return {job_id: self._tables.jobs[job_id].job for job_id in sorted(set(job_ids)) if job_id in self._tables.jobs}
+
+    def write_jobs(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            stored = self._tables.jobs.get(job.job_id)
+            if stored is not None:
+                kept = structs.replace(as_stored(job), disks=stored.job.disks, context_id=stored.job.context_id)
+                self._tables.put_job(structs.replace(stored, job=kept))
+
+    def write_disks(self, disks: Sequence[tuple[Job, Disk]]) -> Sequence[tuple[str, int]]:
+        refused: list[tuple[str, int]] = []
+        for job, disk in disks:
+            if not self._write_disk(job, disk):
+                refused.append((job.job_id, disk.disk_index))
+        return refused
+
+    def _write_disk(self, job: Job, disk: Disk) -> bool:
+        view = self._tables.jobs[job.job_id]
+        others = [other for other in view.job.disks if other.row_id != disk.row_id]
+        if disk.row_id is None:
+            taken = any(other.disk_index == disk.disk_index for other in others)
+            if taken or (self._context_required and job.context_id is None):
+                return False
+            disk = structs.replace(disk, row_id=self._tables.next_row_id())
+        disks = sorted([*others, disk_as_stored(disk)], key=lambda d: d.disk_index)
+        self._tables.put_job(structs.replace(view, job=structs.replace(view.job, disks=tuple(disks))))
+        return True
+
+    def add_history(self, samples: Sequence[Sample]) -> None:
+        for sample in samples:
+            self._tables.put_sample(sample_as_stored(sample))
+
+    def hear(self, job_ids: Iterable[str], at: float, heard_us: int) -> None:
+        for job_id, job in self.lock_jobs(job_ids).items():
+            if job.status == "running":
+                reading = max(job.heard_us or 0, heard_us)
+                self._change(job_id, structs.replace(job, last_telemetry_at=math.floor(at), heard_us=reading))
+
+    def _change(self, job_id: str, job: Job) -> None:
+        self._tables.put_job(structs.replace(self._tables.jobs[job_id], job=job))
+
+    def listening_us(self) -> int:
+        return self._tables.listening.listened_us
+
+    def advance_listening(self, own_us: int) -> int:
+        before = self._tables.listening
+        elapsed_us = max(0, round((self._now - before.advanced_at) * 1e6))
+        after = Listening(before.listened_us + min(max(0, own_us), elapsed_us), self._now)
+        self._tables.put_listening(after)
+        return after.listened_us
+
+    def silent_jobs(self, heard_before_us: int, limit: int) -> list[SilentJob]:
+        heard = [job for job in self._running() if job.last_telemetry_at is not None]
+        found = [job for job in heard if job.heard_us is not None and job.heard_us < heard_before_us]
+        return sorted(found, key=lambda job: job.heard_us or 0)[:limit]
+
+    def never_heard_jobs(self, limit: int) -> list[SilentJob]:
+        return [job for job in self._running() if job.last_telemetry_at is None][:limit]
+
+    def see_unseen_jobs(self, reading_us: int) -> None:
+        for unseen in [job for job in self._running() if job.heard_us is None]:
+            self._change(unseen.job_id, structs.replace(self._tables.jobs[unseen.job_id].job, heard_us=reading_us))
+
+    def _running(self) -> Iterable[SilentJob]:
+        jobs = (view.job for view in self._tables.jobs.values() if view.job.status == "running")
+        return (
+            SilentJob(
+                job_id=job.job_id,
+                heard_us=job.heard_us,
+                last_telemetry_at=job.last_telemetry_at,
+                started_at=job.started_at,
+                idle_seconds=job.idle_seconds,
+            )
+            for job in jobs
+        )
+
+    def fail_silent(self, job: SilentJob, heard_before_us: int, at: float, message: str) -> bool:
+        view = self._tables.jobs.get(job.job_id)
+        if view is None or view.job.status != "running":
+            return False
+        if view.job.heard_us is None or view.job.heard_us >= heard_before_us:
+            return False
+        verdict = message[:255]
+        mark = structs.replace(view.job, status="failed", completed_at=at, error_message=verdict)
+        mark = structs.replace(mark, watchdog_failed_at=at, watchdog_message=verdict)
+        self._change(job.job_id, as_stored(mark))
+        return True
+
+    def job(self, job_id: str) -> JobView | None:
+        return self._tables.jobs.get(job_id)
+
+    def jobs(self, statuses: Sequence[str], limit: int, cursor: str | None) -> Page:
+        size = min(max(1, limit), 1000)
+        views = [v for v in self._tables.jobs.values() if not statuses or v.job.status in statuses]
+        views.sort(key=_newness, reverse=True)
+        if cursor is not None:
+            place = cursors.place(cursor)
+            end = _order(place.created_at, place.job_id)
+            views = [view for view in views if _newness(view) < end]
+        shown = tuple(structs.replace(v, job=structs.replace(v.job, disks=())) for v in views[:size])
+        return Page(jobs=shown, cursor=_end_of(shown[-1]) if len(views) > size else None)
+
+    def check_writes(self) -> None:
+        """The twin's faults strike whole transactions."""
+
+    def durable(self) -> bool:
+        return True
+
+    def counts(self) -> dict[str, int]:
+        counts = {"pending": 0, "running": 0}
+        for view in self._tables.jobs.values():
+            if view.job.status in counts:
+                counts[view.job.status] += 1
+        return counts
+
+
+def _newness(view: JobView) -> tuple[float, str]:
+    return _order(view.created_at, view.job.job_id)
+
+
+def _order(created_at: float | None, job_id: str) -> tuple[float, str]:
+    return (-1.0 if created_at is None else created_at, job_id)
+
+
+def _end_of(view: JobView) -> str:
+    created_at = None if view.created_at is None else int(view.created_at)
+    return cursors.text(cursors.Place(created_at, view.job.job_id))

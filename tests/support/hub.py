@@ -1,0 +1,63 @@
+"""A hub on a real database, its HTTP on a real loopback socket, within the test's own process."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.web import Application, Request
+
+from sha_daemon.app import Hub
+from sha_daemon.config import HubSettings
+from sha_daemon.http_api import application
+from sha_daemon.mariadb import MariaDB
+from telemetry_common.clock import Clock, SystemClock
+from telemetry_common.lifecycle import Lifecycle
+from testbed.memory_database import MemoryDatabase
+
+Client = TestClient[Request, Application]
+
+
+class Heard:
+    """Keeps what systemd would have been told."""
+
+    def __init__(self) -> None:
+        self.states: list[str] = []
+
+    def notify(self, state: str) -> None:
+        self.states.append(state)
+
+
+@asynccontextmanager
+async def running_hub(settings: HubSettings) -> AsyncIterator[tuple[Hub, Client]]:
+    clock = SystemClock()
+    hub = Hub(settings, clock, lambda kind, _: MariaDB(settings.database, kind), Lifecycle(Heard(), clock))
+    client = TestClient(TestServer(application(hub.receiver, hub.reader)))
+    try:
+        async with hub.running(ping_seconds=1.0):
+            await client.start_server()
+            hub.accepting(True)
+            yield hub, client
+            await client.close()
+    finally:
+        await hub.close()
+
+
+@asynccontextmanager
+async def virtual_hub(
+    database: MemoryDatabase, clock: Clock, settings: HubSettings | None = None
+) -> AsyncIterator[Hub]:
+    """A hub without a network on the in-memory twin, for the virtual clock. Leaving the block is its crash."""
+    hub = Hub(settings or HubSettings(), clock, lambda kind, purpose: _Shared(database), Lifecycle(Heard(), clock))
+    hub.accepting(True)
+    async with hub.running(ping_seconds=5.0):
+        yield hub
+
+
+class _Shared:
+    """One of a hub's connections to a database that outlives the hub."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self.run = database.run
+
+    async def close(self) -> None:
+        """The hub closes its connection, not the database."""

@@ -1,0 +1,352 @@
+"""The HTTP contract on a real MariaDB: every answer, and what it promises about the database."""
+
+import asyncio
+import io
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sha_daemon.app import Hub
+from sha_daemon.config import DatabaseSettings, HubSettings, Listen
+from testbed.mariadb import PrivateMariaDB
+from tests.support.hub import Client, running_hub
+
+pytestmark = pytest.mark.integration
+
+PATH = "/api/v1/telemetry/backup"
+GOLDEN = Path(__file__).parent / "golden" / "messages"
+
+
+class World:
+    """The hub as a sender sees it, and its database as an administrator does."""
+
+    def __init__(self, hub: Hub, client: Client, server: PrivateMariaDB, database: str) -> None:
+        self.hub = hub
+        self.client = client
+        self._server = server
+        self._database = database
+
+    def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._server.connect(self._database) as connection, connection.cursor() as cursor:
+            cursor.execute(statement, values or None)
+            return list(cursor.fetchall())
+
+    @contextmanager
+    def transaction(self, statement: str) -> Iterator[None]:
+        """What another program does to the tables, left open within the block."""
+        with self._server.connect(self._database) as connection, connection.cursor() as cursor:
+            connection.begin()
+            cursor.execute(statement)
+            yield
+            connection.rollback()
+
+    def add(self, job_id: str, status: str = "running", disks: int = 0) -> str:
+        self.sql(
+            "INSERT INTO backup_jobs (id, vm_name, backup_type, status) VALUES (%s, 'pg', 'full', %s)", job_id, status
+        )
+        for index in range(disks):
+            self.sql("INSERT INTO backup_disks (backup_job_id, disk_index) VALUES (%s, %s)", job_id, index)
+        return job_id
+
+    def stored(self, job_id: str, columns: str) -> tuple[Any, ...]:
+        return self.sql(f"SELECT {columns} FROM backup_jobs WHERE id = %s", job_id)[0]
+
+    async def post(self, job_id: str, body: object) -> tuple[int, dict[str, str], Any]:
+        kind: dict[str, Any] = (
+            {"data": io.BytesIO(body), "headers": {"Content-Type": "application/json"}}
+            if isinstance(body, bytes)
+            else {"json": body}
+        )
+        async with self.client.post(f"{PATH}/{job_id}", **kind) as answer:
+            content = await answer.json(content_type=None) if answer.status != 204 else await answer.read()
+            return answer.status, dict(answer.headers), content
+
+    async def get(self, path: str) -> tuple[int, Any]:
+        async with self.client.get(path) as answer:
+            return answer.status, await answer.json(content_type=None)
+
+
+@pytest.fixture
+async def world(mariadb_server: PrivateMariaDB, migrated_database: DatabaseSettings) -> AsyncIterator[World]:
+    settings = HubSettings(listen=Listen(max_queue=300), database=migrated_database)
+    async with running_hub(settings) as (hub, client):
+        yield World(hub, client, mariadb_server, migrated_database.name)
+
+
+def is_problem(status: int, headers: dict[str, str], content: Any) -> bool:
+    return (
+        headers["Content-Type"].startswith("application/problem+json")
+        and content["status"] == status
+        and set(content) == {"type", "title", "status", "detail"}
+    )
+
+
+async def test_204_means_committed(world: World) -> None:
+    world.add("j1")
+    status, headers, body = await world.post("j1", {"status": "running", "bytes_transferred": 5, "seq": 3})
+    assert (status, body) == (204, b"")
+    assert (headers["Telemetry-Seq"], headers["Telemetry-Status"]) == ("3", "running")
+    assert "Telemetry-Result" not in headers
+    assert world.stored("j1", "bytes_transferred, telemetry_seq") == (5, 3)
+
+
+async def test_a_whole_backup_of_a_sender_in_the_field_ends_with_the_sum_over_its_disks(world: World) -> None:
+    world.add("backup-pgtest1-1728518400", "pending", disks=2)
+    for name in ("field-running-with-zeros", "example-full", "field-completed-with-zeros"):
+        body = (GOLDEN / "accepted" / f"{name}.json").read_bytes()
+        assert (await world.post("backup-pgtest1-1728518400", body))[0] == 204
+    job = world.stored("backup-pgtest1-1728518400", "status, bytes_transferred, progress_percent, current_phase")
+    assert job == ("completed", 45678901234, 100, "completed")
+    assert {row[0] for row in world.sql("SELECT status FROM backup_disks")} == {"completed"}
+
+
+async def test_an_error_beside_running_fails_the_job_with_its_text(world: World) -> None:
+    world.add("backup-pgtest1-1728518400")
+    await world.post(
+        "backup-pgtest1-1728518400", (GOLDEN / "accepted" / "field-error-beside-running.json").read_bytes()
+    )
+    stored = world.stored("backup-pgtest1-1728518400", "status, error_message")
+    assert stored == ("failed", "qemu-nbd: connection reset [NBD_IO]")
+
+
+@pytest.mark.parametrize("path", sorted((GOLDEN / "refused").glob("*.txt")), ids=lambda path: path.stem)
+async def test_a_bad_message_is_a_400_that_names_what_is_wrong(world: World, path: Path) -> None:
+    world.add("j1")
+    fragment, body = path.read_bytes().split(b"\n", 1)
+    status, headers, content = await world.post("j1", body)
+    assert status == 400
+    assert is_problem(400, headers, content)
+    assert fragment.decode() in content["detail"]
+
+
+async def test_a_refused_message_still_counts_as_hearing_the_job(world: World) -> None:
+    world.add("j1")
+    assert (await world.post("j1", b"{}"))[0] == 400
+    await world.post("j1", {"status": "nonsense"})
+    assert (await world.post("other", {"status": "running"}))[0] == 404
+    assert world.stored("j1", "last_telemetry_at")[0] is not None
+
+
+@pytest.mark.parametrize("job_id", ["unknown", "J1", "j1%20", "%C4%B51", "x" * 65, "%00", "%ED%A0%80", "a%2Fb", "'"])
+async def test_ids_are_compared_exactly(world: World, job_id: str) -> None:
+    world.add("j1")
+    status, headers, content = await world.post(job_id, {"status": "running"})
+    assert status == 404
+    assert is_problem(404, headers, content)
+
+
+@pytest.mark.parametrize(
+    ("path", "fragment", "status"),
+    [
+        ("/api/v1/telemetry/replication/j1", "unknown job type 'replication'; this hub knows: backup", 404),
+        ("/api/v1/telemetry/backup/", "the path has no job_id", 400),
+        ("/api/v1/telemetry/backup", "the path has no job_id", 400),
+        ("/api/v1/nothing", "no such resource", 404),
+        ("/api/v1/health", "does not take that method", 405),
+    ],
+)
+async def test_a_wrong_path_says_so(world: World, path: str, fragment: str, status: int) -> None:
+    async with world.client.post(path, json={"status": "running"}) as answer:
+        assert answer.status == status
+        assert fragment in (await answer.json(content_type=None))["detail"]
+
+
+async def test_only_json_is_taken_and_at_most_a_mebibyte_of_it(world: World) -> None:
+    world.add("j1")
+    async with world.client.post(f"{PATH}/j1", data=b'{"status":"running"}') as answer:
+        assert answer.status == 415
+    status, headers, content = await world.post("j1", b'{"status":"running","x":"' + b"a" * (1 << 20) + b'"}')
+    assert status == 413
+    assert is_problem(413, headers, content)
+
+
+@pytest.mark.parametrize("field", [{"job_id": "j2"}, {"job_type": "restore"}])
+async def test_a_body_that_contradicts_its_path_is_refused(world: World, field: dict[str, str]) -> None:
+    world.add("j1")
+    status, _, content = await world.post("j1", {"status": "running"} | field)
+    assert status == 400
+    assert next(iter(field)) in content["detail"]
+
+
+@pytest.mark.parametrize(("seq", "result"), [(5, "duplicate"), (4, "stale")])
+async def test_what_is_not_newer_changes_nothing_and_says_why(world: World, seq: int, result: str) -> None:
+    world.add("j1")
+    await world.post("j1", {"status": "running", "bytes_transferred": 5, "seq": 5})
+    status, headers, _ = await world.post("j1", {"status": "completed", "bytes_transferred": 9, "seq": seq})
+    assert (status, headers["Telemetry-Result"], headers["Telemetry-Seq"]) == (204, result, "5")
+    assert world.stored("j1", "status, bytes_transferred") == ("running", 5)
+
+
+async def test_a_job_cancelled_in_the_gui_tells_its_sender(world: World) -> None:
+    world.add("j1", "cancelled")
+    status, headers, _ = await world.post("j1", {"status": "running", "seq": 1})
+    assert (status, headers["Telemetry-Result"], headers["Telemetry-Status"]) == (204, "final", "cancelled")
+    assert headers["Telemetry-Seq"] == "0"
+
+
+async def test_updates_that_wait_together_are_committed_together(world: World) -> None:
+    world.sql(
+        "INSERT INTO backup_jobs (id, vm_name, backup_type, status)"
+        " SELECT CONCAT('j', seq), 'pg', 'full', 'running' FROM seq_1_to_200"
+    )
+    jobs = [f"j{n}" for n in range(1, 201)]
+    commits = "SHOW GLOBAL STATUS LIKE 'Com_commit'"
+    before = int(world.sql(commits)[0][1])
+    answers = await asyncio.gather(*(world.post(job, {"status": "running", "bytes_transferred": 1}) for job in jobs))
+    assert {status for status, _, _ in answers} == {204}
+    assert int(world.sql(commits)[0][1]) - before < 100
+    assert world.sql("SELECT COUNT(*) FROM backup_jobs WHERE bytes_transferred = 1") == [(200,)]
+
+
+async def test_many_updates_of_one_job_at_once_leave_the_greatest(world: World) -> None:
+    world.add("j1")
+    await asyncio.gather(*(world.post("j1", {"status": "running", "bytes_transferred": n}) for n in range(100)))
+    assert world.stored("j1", "bytes_transferred") == (99,)
+
+
+async def test_a_row_the_database_refuses_is_told_to_its_own_sender_only(world: World) -> None:
+    jobs = [world.add(f"j{n}") for n in range(20)]
+    world.sql(
+        "CREATE TRIGGER poison BEFORE UPDATE ON backup_jobs FOR EACH ROW"
+        " IF NEW.id = 'j7' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'secret of the table'; END IF"
+    )
+    answers = await asyncio.gather(*(world.post(job, {"status": "running", "bytes_transferred": 3}) for job in jobs))
+    assert [status for status, _, _ in answers] == [500 if job == "j7" else 204 for job in jobs]
+    assert "secret" not in str(answers)
+    assert world.sql("SELECT COUNT(*) FROM backup_jobs WHERE bytes_transferred = 3") == [(19,)]
+
+
+async def test_a_sender_that_hangs_up_loses_only_its_answer(world: World) -> None:
+    world.add("j1")
+    _, writer = await asyncio.open_connection(world.client.host, world.client.port)
+    body = b'{"status":"running","bytes_transferred":77}'
+    head = (
+        f"POST {PATH}/j1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    writer.write(head.encode() + body)
+    await writer.drain()
+    writer.transport.abort()
+    async with asyncio.timeout(5):
+        while world.stored("j1", "bytes_transferred") != (77,):
+            await asyncio.sleep(0.01)
+
+
+async def test_readers_get_a_job_with_its_disks_and_how_it_is_heard(world: World) -> None:
+    world.add("j1", "pending", disks=1)
+    await world.post(
+        "j1", {"status": "running", "disks": [{"disk_index": 0, "bytes_transferred": 4, "total_bytes": 8}]}
+    )
+    status, job = await world.get(f"{PATH}/j1")
+    assert (status, job["status"], job["vm_name"], job["silent"], job["never_heard"]) == (
+        200,
+        "running",
+        "pg",
+        False,
+        False,
+    )
+    assert job["seconds_since_heard"] <= 2
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", job["last_telemetry_at"])
+    assert job["disks"][0] == {
+        "disk_index": 0,
+        "status": "pending",
+        "bytes_transferred": 4,
+        "total_bytes": 8,
+        "progress_percent": 0.0,
+        "completed_at": None,
+    }
+
+
+async def test_the_list_is_paged_by_cursor_and_filtered_by_status(world: World) -> None:
+    for n in range(5):
+        world.add(f"j{n}", "running" if n % 2 else "completed")
+    seen: list[str] = []
+    path = f"{PATH}?limit=2"
+    while path:
+        status, page = await world.get(path)
+        assert status == 200
+        seen += [job["job_id"] for job in page["jobs"]]
+        path = f"{PATH}?limit=2&cursor={page['next_cursor']}" if page["next_cursor"] else ""
+    assert sorted(seen) == ["j0", "j1", "j2", "j3", "j4"]
+    _, running = await world.get(f"{PATH}?status=running")
+    assert {job["job_id"] for job in running["jobs"]} == {"j1", "j3"}
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("status=paused", "status"),
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=x", "limit"),
+        ("cursor=x", "cursor"),
+    ],
+)
+async def test_a_bad_query_is_a_400_that_names_the_parameter(world: World, query: str, field: str) -> None:
+    status, content = await world.get(f"{PATH}?{query}")
+    assert status == 400
+    assert f"`{field}`" in content["detail"]
+
+
+async def test_a_body_that_is_not_in_its_encoding_is_a_400(world: World) -> None:
+    world.add("j1")
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    async with world.client.post(f"{PATH}/j1", data=b"xx", headers=headers) as answer:
+        assert answer.status == 400
+        assert "gzip" in (await answer.json(content_type=None))["detail"]
+
+
+async def test_a_status_of_another_programs_making_spoils_neither_the_list_nor_the_hub(world: World) -> None:
+    world.sql(
+        "ALTER TABLE backup_jobs MODIFY status ENUM('pending','running','completed','failed','cancelled','paused')"
+    )
+    world.add("j1", "paused")
+    world.add("j2")
+    status, page = await world.get(PATH)
+    assert (status, len(page["jobs"])) == (200, 2)
+    assert (await world.post("j1", {"status": "running"}))[1]["Telemetry-Result"] == "final"
+    assert world.stored("j1", "status") == ("paused",)
+
+
+async def test_a_row_held_by_another_program_delays_only_its_own_sender(world: World) -> None:
+    for n in range(4):
+        world.add(f"j{n}")
+    with world.transaction("SELECT * FROM backup_jobs WHERE id = 'j2' FOR UPDATE"):
+        posts = (world.post(f"j{n}", {"status": "running", "bytes_transferred": 1}) for n in range(4))
+        answers = await asyncio.gather(*posts)
+    assert [status for status, _, _ in answers] == [204, 204, 500, 204]
+    assert (await world.post("j2", {"status": "running"}))[0] == 204
+
+
+async def test_a_server_that_may_lose_commits_is_degraded_but_used(world: World) -> None:
+    world.add("j1")
+    world.sql("SET GLOBAL innodb_flush_log_at_trx_commit = 2")
+    try:
+        await world.hub.health.look()
+        status, report = await world.get("/api/v1/health")
+        assert (status, report["status"]) == (200, "degraded")
+        assert "innodb_flush_log_at_trx_commit" in world.hub.status()
+        assert (await world.post("j1", {"status": "running"}))[0] == 204
+    finally:
+        world.sql("SET GLOBAL innodb_flush_log_at_trx_commit = 1")
+    await world.hub.health.look()
+    assert (await world.get("/api/v1/health"))[1]["status"] == "ok"
+
+
+async def test_health_is_ok_with_a_migrated_database(world: World) -> None:
+    status, report = await world.get("/api/v1/health")
+    assert (status, report["status"], report["database"]) == (200, "ok", "ok")
+
+
+async def test_without_its_tables_the_hub_is_up_but_degraded_and_heals_by_itself(
+    empty_database: DatabaseSettings,
+) -> None:
+    async with running_hub(HubSettings(database=empty_database)) as (hub, client):
+        async with client.get("/api/v1/health") as answer:
+            assert answer.status == 503
+        async with client.post(f"{PATH}/j1", json={"status": "running"}) as answer:
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+        assert "shactl db migrate" in hub.status()
