@@ -1,6 +1,7 @@
 """Every setting of the sidecar: type, default, unit and reason. docs and the shipped config.toml come from here."""
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Struct, field
 
@@ -17,6 +18,20 @@ class Hub(Struct, frozen=True, forbid_unknown_fields=True):
     timeout_seconds: Annotated[float, about("An answer slower than this counts as none.", gt=0, le=600)] = 15.0
     max_in_flight: Annotated[int, about("Requests under way at once, each for another job.", ge=1, le=256)] = 8
 
+    def __post_init__(self) -> None:
+        if not _is_address(self.url):
+            raise ValueError(f"`url` must be http://HOST[:PORT] or https://HOST[:PORT], not {self.url!r}")
+
+
+def _is_address(url: str) -> bool:
+    """A web address and nothing besides: no user, no password (secrets come from files), no query."""
+    try:
+        parts = urlsplit(url)
+        complete = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return complete and url.isprintable() and not any(mark in url for mark in " @?#")
+
 
 class Socket(Struct, frozen=True, forbid_unknown_fields=True):
     path: Annotated[
@@ -25,6 +40,10 @@ class Socket(Struct, frozen=True, forbid_unknown_fields=True):
     ] = "/run/sbc-daemon/progress.sock"
     control: Annotated[str, about("Where `sbcctl` asks (HTTP on a Unix socket).")] = "/run/sbc-daemon/control.sock"
     max_connections: Annotated[int, about("Producers connected at once.", ge=1, le=10_000)] = 512
+
+    def __post_init__(self) -> None:
+        if not self.path.startswith("/") or not self.control.startswith("/") or self.path == self.control:
+            raise ValueError("`path` and `control` must be two different absolute paths")
 
 
 class CadenceSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,6 +56,10 @@ class OutboxSettings(Struct, frozen=True, forbid_unknown_fields=True):
         "/var/lib/sbc-daemon"
     )
     max_bytes: Annotated[int, about("Cap of its use of the disk, dead letters included.", ge=1 << 20)] = 64 << 20
+
+    def __post_init__(self) -> None:
+        if not self.directory.startswith("/"):
+            raise ValueError(f"`directory` must be an absolute path, not {self.directory!r}")
 
 
 class Service(Struct, frozen=True, forbid_unknown_fields=True):

@@ -21,6 +21,10 @@ class OutboxFull(Exception):
     """At the cap, or the disk is full or failing: the message is not kept. Its text says which, for the producer."""
 
 
+class StateDirectoryHeld(Exception):
+    """Another process has the state directory: two daemons must not share one outbox."""
+
+
 class JobRecord(Struct, frozen=True, kw_only=True):
     """What of a job must survive a restart. `snapshot` is the tracker's own JSON; `ended` refuses further lines."""
 
@@ -58,7 +62,11 @@ class Opened(Struct, frozen=True, kw_only=True):
 
 
 class Figures(Struct, frozen=True, kw_only=True):
-    """For status and metrics. `oldest_wall` is the wall time of the oldest undelivered message."""
+    """For status and metrics. `oldest_wall` is the wall time of the oldest undelivered message.
+
+    `in_memory` counts jobs whose newest snapshot could not be written and goes out from memory, `moved_aside` the
+    damaged files since the start.
+    """
 
     states: int
     progress: int
@@ -66,29 +74,41 @@ class Figures(Struct, frozen=True, kw_only=True):
     dead_letters: int
     bytes_used: int
     oldest_wall: float | None
+    in_memory: int = 0
+    moved_aside: int = 0
 
 
 class Outbox(Protocol):
     async def open(self) -> Opened:
-        """Open or begin anew. Raises only when another process holds the state directory."""
+        """Open or begin anew. Raises only StateDirectoryHeld, when another process has the state directory."""
 
     async def keep(self, messages: Sequence[Message], records: Sequence[JobRecord], *, synced: bool) -> None:
-        """Keep these, all or none. With `synced` they are on the disk when this returns. Raises OutboxFull."""
+        """Keep these, all or none. With `synced` they are on the disk when this returns.
+
+        Raises OutboxFull where they are not kept. The newest snapshot of each job is then held in memory and still
+        goes out while this process lives (so wake its lane all the same), until a later `keep` succeeds for the job.
+        """
 
     async def raise_ceiling(self, ceiling: int) -> None:
         """No `seq` above `ceiling` will be given out before this has returned; synced. Raises OutboxFull."""
+
+    async def waiting(self) -> Sequence[str]:
+        """The jobs with something undelivered, oldest first."""
 
     async def first(self, job_id: str) -> Entry | None:
         """What the job's lane sends next: its states in order, then its progress, then its samples."""
 
     async def delivered(self, entry: Entry) -> None:
-        """The hub answered 204: forget the entry, unless a newer value has taken its place meanwhile."""
+        """The hub answered 204: forget the entry, unless a newer value has taken its place meanwhile.
+
+        Never fails: where the disk refuses, it is remembered and written down with the next change.
+        """
 
     async def renumber(self, entry: Entry, seq: int) -> Entry:
-        """The hub holds a greater seq: the entry goes on under this one (see Sequence)."""
+        """The hub holds a greater seq: the entry goes on under this one (see Sequence). Raises OutboxFull."""
 
     async def reject(self, entry: Entry, status: int, reason: str, at: float) -> None:
-        """Move the entry to the dead letters."""
+        """Move the entry to the dead letters. Raises OutboxFull, and then the entry stays where it is."""
 
     async def figures(self) -> Figures: ...
 

@@ -1,0 +1,180 @@
+"""The sidecar put together: its parts, the tasks that keep them going, and the order in which it stops.
+
+Clock, outbox, hub, processes and the way to systemd come from outside: the fault simulation runs this very code
+without a disk, a network or a second that really passes. It speaks through `converse`, as the listener does.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from sbc_daemon.attachments import Attachments
+from sbc_daemon.complaints import Complaints
+from sbc_daemon.config import SidecarSettings
+from sbc_daemon.conversation import Conversation
+from sbc_daemon.forwarder import Forwarder
+from sbc_daemon.hub_link import HubLink
+from sbc_daemon.intake import PULSE_SECONDS, Intake
+from sbc_daemon.job_memory import JobMemory
+from sbc_daemon.outbox import Figures, Opened, Outbox, OutboxFull
+from sbc_daemon.overview import ENDED_SHOWN, job_state, outbox_state
+from sbc_daemon.processes import Peer, Processes
+from sbc_daemon.sequence import Sequence
+from sbc_daemon.spooler import Spooler
+from sbc_daemon.status import Status
+from telemetry_common import __version__
+from telemetry_common.clock import Clock
+from telemetry_common.lifecycle import Lifecycle
+from telemetry_common.logs import fields
+
+log = logging.getLogger(__name__)
+
+STATUS_SECONDS = 5.0
+"""Between two STATUS= lines where systemd asked for no watchdog pings, and between two looks at what waits."""
+LAST_DELIVERIES_SECONDS = 2.0
+"""A stop waits so long for what is on its way to the hub. The rest is in the outbox and goes out after the start."""
+_LOOK_SECONDS = 0.02
+_NOTHING = Figures(states=0, progress=0, samples=0, dead_letters=0, bytes_used=0, oldest_wall=None)
+
+
+class Sidecar:
+    """Made by `opened`, which opens the outbox."""
+
+    def __init__(
+        self,
+        settings: SidecarSettings,
+        clock: Clock,
+        outbox: Outbox,
+        found: Opened,
+        hub: HubLink,
+        processes: Processes,
+        lifecycle: Lifecycle,
+    ) -> None:
+        sequence = Sequence(clock, found.seq_ceiling)
+        self.forwarder = Forwarder(
+            outbox,
+            hub,
+            sequence,
+            clock,
+            max_in_flight=settings.hub.max_in_flight,
+            beat=lifecycle.pulse("forwarder", PULSE_SECONDS).beat,
+        )
+        pulse = lifecycle.pulse("intake", PULSE_SECONDS)
+        self.spooler = Spooler(outbox, sequence, clock, self.forwarder.wake, pulse.beat)
+        self.intake = Intake(clock, self.spooler, settings.cadence, pulse)
+        self.attachments = Attachments(processes, self.intake, Complaints(clock))
+        self.intake.on_end = self.attachments.release
+        self.bad_lines = Complaints(clock)
+        self._clock = clock
+        self._started_at = clock.wall()
+        self._settings = settings
+        self._outbox = outbox
+        self._hub = hub
+        self._lifecycle = lifecycle
+        self._waiting = list(found.waiting)
+        self._figures = _NOTHING
+
+    @classmethod
+    async def opened(
+        cls,
+        settings: SidecarSettings,
+        clock: Clock,
+        outbox: Outbox,
+        hub: HubLink,
+        processes: Processes,
+        lifecycle: Lifecycle,
+    ) -> "Sidecar":
+        """Open the outbox and take up the jobs it holds. Raises StateDirectoryHeld."""
+        found = await outbox.open()
+        sidecar = cls(settings, clock, outbox, found, hub, processes, lifecycle)
+        sidecar.intake.restore(found.jobs)
+        sidecar.forwarder.take_up(found.waiting)
+        log.info(fields("outbox opened", jobs=len(found.jobs), waiting=len(found.waiting)))
+        return sidecar
+
+    def converse(self, peer: Peer, write: Callable[[bytes], None]) -> Conversation:
+        """A producer has connected; `write` takes what is answered."""
+        return Conversation(self.intake, self.attachments, peer, self.bad_lines, write)
+
+    def status(self) -> str:
+        """One line for a person."""
+        link = self.forwarder.hub_state(self._settings.hub.url).link
+        hub = {"up": "hub reachable", "down": "hub unreachable", "unknown": "hub not tried yet"}[link]
+        running = self.intake.jobs.running_count()
+        return f"{running} job{'' if running == 1 else 's'} running, {len(self._waiting)} waiting for the hub, {hub}"
+
+    async def report(self) -> Status:
+        """Everything the operator may ask for. While the outbox cannot be read, its last known figures."""
+        await self._look()
+        waiting = set(self._waiting)
+        now = self._clock.monotonic()
+        jobs = [*self.intake.jobs.running(), *self.intake.jobs.latest_ended(ENDED_SHOWN)]
+        return Status(
+            version=__version__,
+            pid=os.getpid(),
+            started_at=self._started_at,
+            hub=self.forwarder.hub_state(self._settings.hub.url),
+            outbox=outbox_state(self._figures, self._clock.wall()),
+            counters=self.counters(),
+            jobs=tuple(
+                job_state(job, now, waiting=job.state.job_id in waiting, hub_status=self._verdict(job)) for job in jobs
+            ),
+            held=self.forwarder.held(),
+        )
+
+    def counters(self) -> dict[str, int]:
+        """Since the start."""
+        own = {
+            "lines": self.intake.lines,
+            "bad_lines": self.bad_lines.total,
+            "kept": self.spooler.kept,
+            "refused": self.spooler.refused,
+        }
+        return {**own, **self.forwarder.counters}
+
+    def _verdict(self, job: JobMemory) -> str | None:
+        return self.forwarder.verdict(job.state.job_id)
+
+    @asynccontextmanager
+    async def running(self, ping_seconds: float | None) -> AsyncIterator[None]:
+        """Keep all parts going within the block. If one of them dies, the block is cancelled and the reason raised."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self.intake.run(), name="intake"),
+                group.create_task(self.forwarder.run(), name="forwarder"),
+                group.create_task(self._keep_looking(), name="outbox figures"),
+                group.create_task(self._lifecycle.vouch(self.status, ping_seconds or STATUS_SECONDS), name="vouching"),
+            ]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+    async def finish(self) -> None:
+        """Nothing comes in any more: have everything on the disk, and let what is on its way to the hub arrive."""
+        await self.intake.finish()
+        for _ in range(int(LAST_DELIVERIES_SECONDS / _LOOK_SECONDS)):
+            if self.forwarder.idle:
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
+        log.info("stopping with messages on their way; they are in the outbox and are sent again")
+
+    async def close(self) -> None:
+        self.attachments.close()
+        await self._hub.close()
+        await self._outbox.close()
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(STATUS_SECONDS)
+            await self._look()
+
+    async def _look(self) -> None:
+        try:
+            self._waiting = list(await self._outbox.waiting())
+            self._figures = await self._outbox.figures()
+        except OutboxFull:
+            return  # the outbox has said so in the journal; what was known stays

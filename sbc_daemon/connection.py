@@ -1,0 +1,162 @@
+"""One producer's socket: reads for the conversation, sends its answers, never waits for the producer.
+
+Reading is `recvmsg` in large pieces (a descriptor may come along), once per turn of the loop, so that one that floods
+does not starve the others. Answers that are not taken are dropped and counted.
+"""
+
+import array
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+from typing import Protocol
+
+from sbc_daemon.conversation import Conversation
+from sbc_daemon.intake import Intake
+from sbc_daemon.processes import Peer
+
+READ_BYTES = 64 << 10
+MAX_UNREAD_ANSWERS_BYTES = 64 << 10
+"""Answers kept for a producer that does not read."""
+DRAIN_BYTES = 4 << 20
+"""Read from one connection before a verdict: far more than a socket's buffer holds, and yet an end."""
+_UCRED = struct.Struct("iII")
+_ANCILLARY_BYTES = socket.CMSG_SPACE(16 * array.array("i").itemsize)
+
+Converse = Callable[[Peer, Callable[[bytes], None]], Conversation]
+
+
+class Owner(Protocol):
+    """What a connection tells the listener."""
+
+    answers_dropped: int
+
+    def forget(self, connection: "Connection") -> None: ...
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return Peer(uid, pid, connection)
+
+
+class Connection:
+    """One producer's socket. It is closed when the producer is done, all acks are answered and the answers sent."""
+
+    def __init__(
+        self,
+        owner: Owner,
+        accepted: socket.socket,
+        converse: Converse,
+        intake: Intake,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._owner = owner
+        self._socket = accepted
+        self._intake = intake
+        self._loop = loop
+        self._unsent = bytearray()
+        self._flushing = False
+        self._ended = False
+        self._deaf = False
+        self._conversation = converse(peer_of(accepted), self.write)
+        self._loop.add_reader(accepted.fileno(), self._readable)
+
+    def write(self, answer: bytes) -> None:
+        """Send it when the producer takes it; never wait for that."""
+        if self._deaf or len(self._unsent) + len(answer) > MAX_UNREAD_ANSWERS_BYTES:
+            self._owner.answers_dropped += 1
+        else:
+            self._unsent += answer
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def drain(self) -> None:
+        """Read what is there, now."""
+        taken = 0
+        while not self._ended and taken < DRAIN_BYTES:
+            count = self._read()
+            if count == 0:
+                return
+            taken += count
+
+    def end_reading(self) -> None:
+        """The producer is done, or the daemon stops."""
+        if self._ended:
+            return
+        self._ended = True
+        self._loop.remove_reader(self._socket.fileno())
+        self._conversation.finish()
+        self._close_if_done()
+
+    def close(self) -> None:
+        if self._socket.fileno() < 0:
+            return
+        self._loop.remove_reader(self._socket.fileno())
+        self._loop.remove_writer(self._socket.fileno())
+        self._conversation.close()
+        self._socket.close()
+        self._owner.forget(self)
+
+    def _readable(self) -> None:
+        self._read()
+        if self._intake.crowded and not self._ended:
+            self._loop.remove_reader(self._socket.fileno())
+            self._intake.when_clear(self._resume)
+
+    def _resume(self) -> None:
+        if not self._ended and self._socket.fileno() >= 0:
+            self._loop.add_reader(self._socket.fileno(), self._readable)
+
+    def _read(self) -> int:
+        """One piece; its length, 0 when there is none for now or ever."""
+        try:
+            data, ancillary, _, _ = self._socket.recvmsg(READ_BYTES, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError:
+            data, ancillary = b"", []
+        if data:
+            self._conversation.feed(data, _descriptors(ancillary) if ancillary else ())
+        else:
+            self.end_reading()
+        return len(data)
+
+    def _flush(self) -> None:
+        """Answers that came up in one turn leave in one piece."""
+        self._flushing = False
+        if self._socket.fileno() < 0:
+            return
+        try:
+            if self._unsent:
+                del self._unsent[: self._socket.send(self._unsent)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._deaf = True
+            self._unsent.clear()
+        if self._unsent and self._ended:
+            # It has said all and does not read: it gets what its buffer holds, and the connection does not stay for it.
+            self._owner.answers_dropped += 1
+            self._unsent.clear()
+        elif self._unsent:
+            self._flushing = True
+            self._loop.add_writer(self._socket.fileno(), self._writable)
+        self._close_if_done()
+
+    def _writable(self) -> None:
+        self._loop.remove_writer(self._socket.fileno())
+        self._flush()
+
+    def _close_if_done(self) -> None:
+        if self._ended and not self._unsent and not self._conversation.unanswered:
+            self.close()
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    """The descriptors sent along; they are this process's from now on, to be used or closed."""
+    found = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            found.frombytes(data[: len(data) - len(data) % found.itemsize])
+    return list(found)

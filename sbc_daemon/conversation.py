@@ -1,0 +1,195 @@
+"""One producer's connection, without its socket: bytes in, lines to the intake, answers out.
+
+A bad line costs nobody but itself: it is counted, complained about at most once a minute, answered if it had an `ack`
+that could be read. `job_id` stays the last one named, also by a bad line: what follows is meant for that job or none.
+"""
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterable
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from sbc_daemon.attachments import Attachments
+from sbc_daemon.complaints import Complaints
+from sbc_daemon.framing import LineSplitter, OverLong
+from sbc_daemon.intake import Intake
+from sbc_daemon.processes import Peer
+from sbc_daemon.tracker import JobEnded, LineRefused
+from telemetry_common import __version__
+from telemetry_common.contract import (
+    MAX_JOB_ID,
+    MAX_LINE_BYTES,
+    AttachedDisks,
+    ContractError,
+    JobStatus,
+    Line,
+    decode_line,
+)
+from telemetry_common.logs import fields
+
+log = logging.getLogger(__name__)
+
+PROTOCOL = 1
+MAX_DESCRIPTORS = 1
+"""Descriptors that wait for the rest of their line: as many as a line can use. Further ones are closed, so that a few
+hundred connections cannot take all descriptors of the daemon."""
+MAX_JOBS_LOGGED = 1024
+"""Jobs of one connection whose sender is known to have been logged, and whose shares are remembered."""
+_TOO_LONG = f"longer than {MAX_LINE_BYTES} bytes"
+
+
+class _Salvage(Struct):
+    """What can still be read of a line that is otherwise wrong."""
+
+    ack: str | int | UnsetType = UNSET
+    job_id: object = UNSET
+
+
+_salvage = msgspec.json.Decoder(_Salvage)
+
+
+class Conversation:
+    """`write` takes answers and never blocks. Feed it from one thread, the event loop's."""
+
+    def __init__(
+        self, intake: Intake, attachments: Attachments, peer: Peer, bad: Complaints, write: Callable[[bytes], None]
+    ) -> None:
+        self.unanswered = 0
+        """Acks taken and not yet answered: a half-closed connection stays open for them."""
+        self._intake = intake
+        self._attachments = attachments
+        self._peer = peer
+        self._bad = bad
+        self._write = write
+        self._splitter = LineSplitter()
+        self._job_id: str | None = None
+        self._shares: dict[str, AttachedDisks | None] = {}
+        self._seen: set[str] = set()
+        self._descriptors: deque[int] = deque()
+        attachments.connected(peer.pid)
+
+    def feed(self, data: bytes, descriptors: Iterable[int] = ()) -> None:
+        """What was read, with the descriptors that came along.
+
+        They belong to the last line: a line is sent with its descriptor in one piece, and reading stops behind it.
+        """
+        lines = self._splitter.feed(data)
+        self._descriptors.extend(descriptors)
+        if not self._descriptors or self._splitter.unfinished or not lines:
+            self._take_all(lines)
+        else:
+            waiting, self._descriptors = self._descriptors, deque()
+            self._take_all(lines[:-1])
+            self._descriptors = waiting
+            self._take_all(lines[-1:])
+            self._close_descriptors(0)
+        self._close_descriptors(MAX_DESCRIPTORS)
+
+    def finish(self) -> None:
+        """The producer has said all."""
+        self._take_all(self._splitter.finish())
+
+    def close(self) -> None:
+        """The connection is gone."""
+        self._close_descriptors(0)
+        self._attachments.disconnected(self._peer.pid)
+
+    def answer(self, ack: str | int, error: str | None, ended: JobStatus | None = None) -> None:
+        """The line with this `ack` is safe on disk, or is not, and why.
+
+        `ended` is how the job ended, where that is why: who never heard of its end, and says it again, learns it so.
+        """
+        self.unanswered -= 1
+        said = {"ack": ack, "ok": True} if error is None else {"ack": ack, "ok": False, "error": error}
+        more = {} if ended is None else {"ended": ended}
+        self._write(msgspec.json.encode({**said, **more}) + b"\n")
+
+    def _take_all(self, lines: Iterable[bytes | OverLong]) -> None:
+        for raw in lines:
+            if isinstance(raw, OverLong):
+                self._complain(_TOO_LONG)
+                continue
+            try:
+                self._take(decode_line(raw))
+            except (ContractError, LineRefused) as problem:
+                self._refuse(raw, problem)
+        self._intake.settle()
+
+    def _take(self, line: Line) -> None:
+        if line.hello is not UNSET:
+            self._write(msgspec.json.encode({"hello": {"version": __version__, "protocol": PROTOCOL}}) + b"\n")
+            if line == Line(hello=line.hello, ack=line.ack):
+                self._answer_at_once(line.ack, None)
+                return
+        job_id = line.job_id
+        if job_id is UNSET:
+            if self._job_id is None:
+                raise LineRefused("cannot tell which job this is about: the first line of a connection needs a job_id")
+            job_id = self._job_id
+        else:
+            self._job_id = job_id
+        if line.attach is UNSET or line.attach is False:
+            self._intake.accept(job_id, line, self, self._share(job_id))
+        else:
+            self._take_attaching(job_id, line, None if line.attach is True else line.attach)
+        if line.ack is not UNSET:
+            self.unanswered += 1
+        if job_id not in self._seen:
+            self._introduce(job_id)
+
+    def _share(self, job_id: str) -> AttachedDisks | None:
+        """What this producer answers for: said on this connection, or by its process on another one."""
+        if job_id in self._shares:
+            return self._shares[job_id]
+        return self._attachments.share_of(self._peer.pid, job_id)
+
+    def _take_attaching(self, job_id: str, line: Line, share: AttachedDisks | None) -> None:
+        self._intake.accept(job_id, line, self, share, lambda: self._attach(job_id, share))
+
+    def _attach(self, job_id: str, share: AttachedDisks | None) -> None:
+        if len(self._shares) < MAX_JOBS_LOGGED or job_id in self._shares:
+            self._shares[job_id] = share
+        pidfd = self._descriptors.popleft() if self._descriptors else None
+        if self._intake.unfinished(job_id, share):
+            self._attachments.attach(job_id, share, self._peer, pidfd)
+        elif pidfd is not None:
+            os.close(pidfd)
+
+    def _introduce(self, job_id: str) -> None:
+        """Who reports this job: said once per job and user, since a script may connect for every single line."""
+        level = logging.INFO if self._intake.introduces(job_id, self._peer.uid) else logging.DEBUG
+        if log.isEnabledFor(level):
+            log.log(level, fields("job reported", job=job_id, uid=self._peer.uid, pid=self._peer.pid))
+        if len(self._seen) < MAX_JOBS_LOGGED:
+            self._seen.add(job_id)
+
+    def _refuse(self, raw: bytes, problem: ContractError | LineRefused) -> None:
+        if not raw.strip():
+            return
+        try:
+            rest = _salvage.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            rest = _Salvage()
+        if rest.job_id is not UNSET:
+            fine = isinstance(rest.job_id, str) and 0 < len(rest.job_id) <= MAX_JOB_ID
+            self._job_id = str(rest.job_id) if fine else None
+        self._complain(str(problem))
+        self._answer_at_once(rest.ack, str(problem), problem.status if isinstance(problem, JobEnded) else None)
+
+    def _answer_at_once(self, ack: str | int | UnsetType, error: str | None, ended: JobStatus | None = None) -> None:
+        if ack is not UNSET:
+            self.unanswered += 1
+            self.answer(ack, error, ended)
+
+    def _complain(self, reason: str) -> None:
+        peer = self._peer
+        self._bad.about(
+            (peer.uid, peer.pid), "line dropped", job=self._job_id, uid=peer.uid, pid=peer.pid, reason=reason
+        )
+
+    def _close_descriptors(self, keep: int) -> None:
+        while len(self._descriptors) > keep:
+            os.close(self._descriptors.pop())

@@ -1,0 +1,123 @@
+"""What becomes of a message and its lane once the hub has answered: delivered, renumbered, held or a dead letter."""
+
+import logging
+import random
+from collections import Counter, OrderedDict
+
+from sbc_daemon.answers import Outcome
+from sbc_daemon.backoff import hold_delay, retry_delay
+from sbc_daemon.lanes import Hold, Lane, Lanes
+from sbc_daemon.outbox import Entry, Outbox, OutboxFull
+from sbc_daemon.outbox_room import RANK
+from sbc_daemon.sequence import Sequence, keep_ceiling
+from telemetry_common.clock import Clock
+from telemetry_common.logs import fields
+from telemetry_common.text import duration
+
+log = logging.getLogger(__name__)
+
+UNKNOWN_JOB_SECONDS = 24 * 3600.0
+"""A job that the hub has not known for so long will not appear any more."""
+MAX_VERDICTS = 10_000
+STALE_AT_ONCE = 3
+"""Renumbering is repeated at once so often; a hub that calls everything stale is then asked slowly."""
+_UNKNOWN_JOB = 404
+
+
+class Courier:
+    def __init__(self, outbox: Outbox, sequence: Sequence, clock: Clock, lanes: Lanes, rng: random.Random) -> None:
+        self._outbox = outbox
+        self._sequence = sequence
+        self._clock = clock
+        self._lanes = lanes
+        self._rng = rng
+        self._verdicts: OrderedDict[str, str] = OrderedDict()
+        self._refused: OrderedDict[str, str] = OrderedDict()
+        self.counters: Counter[str] = Counter(delivered=0, duplicate=0, stale=0, final=0, retried=0, rejected=0)
+
+    def verdict(self, job_id: str) -> str | None:
+        return self._verdicts.get(job_id)
+
+    async def settle(self, lane: Lane, entry: Entry, status: int, outcome: Outcome) -> None:
+        """For every verdict but retry. Raises OutboxFull where the outbox cannot write it down."""
+        if outcome.verdict == "delivered":
+            await self._delivered(lane, entry, outcome)
+        elif outcome.verdict == "reject" or self._unknown_too_long(lane, status):
+            await self._reject(lane, entry, status, outcome)
+        else:
+            self._hold(lane, status, outcome)
+
+    async def _delivered(self, lane: Lane, entry: Entry, outcome: Outcome) -> None:
+        self._release(lane)
+        if outcome.stored_status is not None:
+            _remember(self._verdicts, lane.job_id, outcome.stored_status)
+        self.counters[outcome.result if outcome.result != "applied" else "delivered"] += 1
+        if outcome.result == "stale" and entry.message.kind != "sample":
+            await self._renumber(lane, entry, outcome)
+            return
+        await self._outbox.delivered(entry)
+        self._refused.pop(lane.job_id, None)
+        lane.failures = lane.stale_answers = 0
+        lane.turned_away_at = None
+        self._lanes.again(lane, RANK[entry.message.kind])
+
+    async def _renumber(self, lane: Lane, entry: Entry, outcome: Outcome) -> None:
+        """The hub holds a greater seq than the message has: the outbox was lost, or the clock set back."""
+        lane.stale_answers += 1
+        if outcome.stored_seq is None or lane.stale_answers > STALE_AT_ONCE:
+            lane.failures += 1
+            self._lanes.put_off(lane, self._clock.monotonic() + retry_delay(lane.failures, self._rng))
+            return
+        self._sequence.raise_above(outcome.stored_seq)
+        try:
+            await keep_ceiling(self._sequence, self._outbox)
+        except OutboxFull:
+            log.debug(fields("cannot keep the ceiling of seq; going on", job=lane.job_id))
+        await self._outbox.renumber(entry, self._sequence.next())
+        self._lanes.again(lane, RANK[entry.message.kind])
+
+    async def _reject(self, lane: Lane, entry: Entry, status: int, outcome: Outcome) -> None:
+        """One line a job, until the hub takes something of it again."""
+        await self._outbox.reject(entry, status, outcome.reason, self._clock.wall())
+        self.counters["rejected"] += 1
+        if lane.job_id not in self._refused:
+            log.error(fields("hub refuses a message; it is a dead letter", job=lane.job_id, reason=outcome.reason))
+        _remember(self._refused, lane.job_id, outcome.reason)
+        lane.failures = lane.stale_answers = 0
+        self._lanes.again(lane, RANK[entry.message.kind])
+
+    def _unknown_too_long(self, lane: Lane, status: int) -> bool:
+        hold = lane.hold
+        known_since = hold.since if hold is not None and hold.status == status == _UNKNOWN_JOB else None
+        return known_since is not None and self._clock.monotonic() - known_since >= UNKNOWN_JOB_SECONDS
+
+    def _hold(self, lane: Lane, status: int, outcome: Outcome) -> None:
+        """Unknown jobs are named one by one; anything else is about all jobs and said once."""
+        now = self._clock.monotonic()
+        if lane.hold is None or lane.hold.status != status:
+            if status == _UNKNOWN_JOB or not self._held_for(status):
+                log.warning(fields("hub does not take messages for now", job=lane.job_id, reason=outcome.reason))
+            lane.hold = Hold(status, outcome.reason, now)
+            lane.failures = 0
+        lane.failures += 1
+        self._lanes.put_off(lane, now + hold_delay(lane.failures, self._rng))
+
+    def _release(self, lane: Lane) -> None:
+        """What was refused for a reason that is not the job's own is over for the other jobs, too."""
+        hold, lane.hold = lane.hold, None
+        if hold is None:
+            return
+        others = 0 if hold.status == _UNKNOWN_JOB else self._lanes.release(hold.status)
+        after = duration(self._clock.monotonic() - hold.since)
+        if hold.status == _UNKNOWN_JOB or others or not self._held_for(hold.status):
+            log.warning(fields("hub takes messages again", job=lane.job_id, after=after, other_jobs=others or None))
+
+    def _held_for(self, status: int) -> bool:
+        return any(lane.hold is not None and lane.hold.status == status for lane in self._lanes)
+
+
+def _remember(memory: OrderedDict[str, str], job_id: str, value: str) -> None:
+    memory[job_id] = value
+    memory.move_to_end(job_id)
+    while len(memory) > MAX_VERDICTS:
+        memory.popitem(last=False)

@@ -1,0 +1,111 @@
+"""One message to the hub, one answer back. Nothing here decides what an answer means.
+
+A failure is a value (`Answer.failure`), not an exception: it is as ordinary as any other answer.
+"""
+
+from typing import Protocol
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from sbc_daemon.answers import Answer, Failure
+from telemetry_common import __version__
+from telemetry_common.text import printable
+
+MAX_ANSWER_BYTES = 64 << 10
+CONNECT_SECONDS = 3.0
+"""A hub that is there accepts at once; one that is not must not hold up the search for it."""
+_HEADERS = {"Content-Type": "application/json", "User-Agent": f"sbc-daemon/{__version__}"}
+_KEPT_HEADERS = ("telemetry-result", "telemetry-seq", "telemetry-status", "retry-after", "location")
+
+
+class HubLink(Protocol):
+    async def post(self, job_id: str, body: bytes) -> Answer:
+        """Hand one message to the hub. Never raises for what the network or the hub does."""
+
+    async def close(self) -> None: ...
+
+
+class _Pool:
+    """The kept-alive connections of one stretch of luck, and how many requests use them."""
+
+    def __init__(self, timeout_seconds: float) -> None:
+        timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=min(CONNECT_SECONDS, timeout_seconds))
+        self.session = aiohttp.ClientSession(
+            timeout=timeout, headers=_HEADERS, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()
+        )
+        self.in_use = 0
+
+
+class HttpHubLink:
+    """POST {url}/api/v1/telemetry/backup/{job_id}. No proxy variables, no redirects, bounded answers.
+
+    After a failure the next request connects anew: an idle connection to a hub that was replaced behind an address
+    would swallow the next message until its timeout.
+    """
+
+    def __init__(self, url: str, timeout_seconds: float) -> None:
+        self._base = url.rstrip("/") + "/api/v1/telemetry/backup/"
+        self._timeout_seconds = timeout_seconds
+        self._pool: _Pool | None = None
+
+    async def post(self, job_id: str, body: bytes) -> Answer:
+        pool = self._pool = self._pool or _Pool(self._timeout_seconds)
+        pool.in_use += 1
+        try:
+            answer = await self._post(pool.session, job_id, body)
+            if answer.failure and self._pool is pool:
+                self._pool = None
+            return answer
+        finally:
+            pool.in_use -= 1
+            if pool is not self._pool and not pool.in_use:
+                await pool.session.close()
+
+    async def close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.session.close()
+
+    async def _post(self, session: aiohttp.ClientSession, job_id: str, body: bytes) -> Answer:
+        try:
+            url = URL(self._base + quote(job_id, safe=""), encoded=True)
+            async with session.post(url, data=body, allow_redirects=False) as response:
+                headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
+                return Answer(status=response.status, headers=headers, detail=await _detail(response))
+        except aiohttp.ConnectionTimeoutError:
+            return _failed("unreachable", f"no connection within {min(CONNECT_SECONDS, self._timeout_seconds):g} s")
+        except TimeoutError:
+            return _failed("timeout", f"no answer within {self._timeout_seconds:g} s")
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return _failed("unreachable", str(error) or type(error).__name__)
+
+
+async def _detail(response: aiohttp.ClientResponse) -> str:
+    """The hub's reason, from problem+json where it is that. At most MAX_ANSWER_BYTES are read."""
+    if response.status == 204:
+        return ""
+    raw = await _bounded(response)
+    try:
+        problem = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return printable(raw.decode("utf-8", "replace"))
+    detail = problem.get("detail") or problem.get("title") if isinstance(problem, dict) else problem
+    return printable(str(detail or ""))
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    """What there is up to the bound; a longer answer costs its connection, not our memory."""
+    read = bytearray()
+    async for chunk in response.content.iter_any():
+        read += chunk
+        if len(read) > MAX_ANSWER_BYTES:
+            response.close()
+            break
+    return bytes(read[:MAX_ANSWER_BYTES])
+
+
+def _failed(failure: Failure, detail: str) -> Answer:
+    return Answer(failure=failure, detail=printable(detail))

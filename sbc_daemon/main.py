@@ -1,0 +1,96 @@
+"""The command `sbc-daemon`: build, start, tell systemd, wait, stop."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from sbc_daemon.app import Sidecar
+from sbc_daemon.config import DEFAULT_PATH, PREFIX, SidecarSettings
+from sbc_daemon.control import ControlServer
+from sbc_daemon.hub_link import HttpHubLink
+from sbc_daemon.listener import Listener, SocketInUse, listening_socket
+from sbc_daemon.outbox import Outbox, StateDirectoryHeld
+from sbc_daemon.outbox_sqlite import SqliteOutbox
+from sbc_daemon.processes import PidfdProcesses
+from telemetry_common import __version__, daemon, logs, sockets
+from telemetry_common.clock import SystemClock
+from telemetry_common.lifecycle import Lifecycle, SystemdNotifier, watchdog_interval
+
+log = logging.getLogger(__name__)
+
+
+async def _serve(config: SidecarSettings) -> None:
+    log.info(logs.fields("starting", version=__version__, socket=config.socket.path, hub=config.hub.url))
+    given = sockets.inherited()
+    bound = listening_socket(config.socket.path, given)
+    clock = SystemClock()
+    lifecycle = Lifecycle(SystemdNotifier(), clock)
+    outbox = SqliteOutbox(Path(config.outbox.directory), config.outbox.max_bytes, clock)
+    hub = HttpHubLink(config.hub.url, config.hub.timeout_seconds)
+    sidecar = await Sidecar.opened(config, clock, outbox, hub, PidfdProcesses(), lifecycle)
+    listener = Listener(bound, sidecar.converse, sidecar.intake, config.socket.max_connections, clock)
+    sidecar.attachments.read_all = listener.read_all
+    stop = daemon.stop_on_signal()
+    try:
+        async with _controlled(config, sidecar, outbox, given), sidecar.running(watchdog_interval()):
+            listener.start()
+            lifecycle.ready(sidecar.status())
+            log.info(logs.fields("ready", status=sidecar.status()))
+            await stop.wait()
+            lifecycle.stopping("finishing what was accepted")
+            log.info("stopping")
+            await _finish(listener, sidecar, config.service.stop_seconds)
+    finally:
+        listener.close()
+        await sidecar.close()
+    log.info("stopped")
+
+
+@asynccontextmanager
+async def _controlled(
+    config: SidecarSettings, sidecar: Sidecar, outbox: Outbox, given: Mapping[str, Sequence[socket.socket]]
+) -> AsyncIterator[None]:
+    """Answer `sbcctl` within the block. Raises SocketInUse."""
+    control = ControlServer(sidecar.report, outbox.dead_letters)
+    try:
+        await control.start(Path(config.socket.control), next(iter(given.get("control", ())), None))
+    except OSError as error:
+        raise SocketInUse(f"cannot listen on {config.socket.control}: {error.strerror or error}") from None
+    try:
+        yield
+    finally:
+        await control.close()
+
+
+async def _finish(listener: Listener, sidecar: Sidecar, stop_seconds: float) -> None:
+    """In the order of the data's way: no more lines, all of them on the disk and answered, then the hub."""
+    try:
+        async with asyncio.timeout(stop_seconds):
+            await listener.stop()
+            await sidecar.finish()
+    except TimeoutError:
+        log.error(logs.fields("stopping before everything was finished", stop_seconds=stop_seconds))
+
+
+PROGRAM = daemon.Program(
+    name="sbc-daemon",
+    description="The sidecar of backup telemetry: takes progress from the local socket, keeps it safe, and brings it "
+    "to the hub.",
+    settings=SidecarSettings,
+    default_path=DEFAULT_PATH,
+    prefix=PREFIX,
+    log_level=lambda config: config.service.log_level,
+    serve=_serve,
+    cannot_start=(SocketInUse, StateDirectoryHeld),
+)
+
+
+def main() -> None:
+    daemon.main(PROGRAM)
+
+
+if __name__ == "__main__":
+    main()

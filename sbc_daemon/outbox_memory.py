@@ -1,0 +1,263 @@
+"""The outbox's twin without a disk: for tests and for the simulation. Passes the same suite as the real one.
+
+`MemoryDisk` outlives the outbox as a file does: `power_cut` takes back what was not synced, `failure` makes every write
+fail with that text.
+"""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from sbc_daemon import outbox_room as room
+from sbc_daemon.message import Message
+from sbc_daemon.outbox import DeadLetter, Entry, Figures, JobRecord, Opened, OutboxFull, StateDirectoryHeld
+from sbc_daemon.spillover import Spillover
+from telemetry_common.contract import encode
+
+_Undo = Callable[[], None]
+
+
+class MemoryDisk:
+    def __init__(self) -> None:
+        self.records: dict[str, JobRecord] = {}
+        self.lanes: dict[str, dict[int, Entry]] = {}
+        self.letters: dict[int, DeadLetter] = {}
+        self.ceiling = 0
+        self.last_id = 0
+        self.used_bytes = 0
+        self.held = False
+        self.failure: str | None = None
+        self._unsynced: list[_Undo] = []
+
+    def changed(self, undo: _Undo) -> None:
+        self._unsynced.append(undo)
+
+    def synced(self) -> None:
+        self._unsynced.clear()
+
+    def power_cut(self) -> None:
+        """The machine lost power: the holder is gone, and so is what was never synced."""
+        for undo in reversed(self._unsynced):
+            undo()
+        self._unsynced.clear()
+        self.held = False
+
+
+class MemoryOutbox:
+    def __init__(self, max_bytes: int = 64 << 20, disk: MemoryDisk | None = None) -> None:
+        self._cap = max_bytes
+        self._disk = disk or MemoryDisk()
+        self._spilled = Spillover()
+        self._owed: list[Entry] = []
+
+    async def open(self) -> Opened:
+        if self._disk.held:
+            raise StateDirectoryHeld("cannot use this memory: another outbox holds it")
+        self._disk.held = True
+        return Opened(
+            jobs=tuple(self._disk.records.values()),
+            waiting=tuple(await self.waiting()),
+            seq_ceiling=self._disk.ceiling,
+        )
+
+    async def keep(self, messages: Sequence[Message], records: Sequence[JobRecord], *, synced: bool) -> None:
+        try:
+            self._begin()
+            self._make_room(messages, records)
+        except OutboxFull:
+            self._spilled.hold(messages)
+            raise
+        for message in messages:
+            self._supersede(message)
+            self._disk.last_id += 1
+            self._put(Entry(entry_id=self._disk.last_id, message=message))
+        for record in records:
+            self._put_record(record)
+        self._spilled.written(message.job_id for message in messages)
+        if synced:
+            self._disk.synced()
+
+    async def raise_ceiling(self, ceiling: int) -> None:
+        self._begin()
+        self._disk.ceiling = max(self._disk.ceiling, ceiling)
+        self._disk.synced()
+
+    async def waiting(self) -> Sequence[str]:
+        lanes = sorted((min(lane), job_id) for job_id, lane in self._disk.lanes.items() if lane)
+        return list(dict.fromkeys([*(job_id for _, job_id in lanes), *self._spilled.waiting()]))
+
+    async def first(self, job_id: str) -> Entry | None:
+        overtaken = self._spilled.overtakes_disk(job_id)
+        lane = [
+            entry
+            for entry in self._disk.lanes.get(job_id, {}).values()
+            if entry not in self._owed and not (overtaken and entry.message.kind == "progress")
+        ]
+        best = min(lane, key=_place, default=None)
+        if best is not None and best.message.kind == "state":
+            return best
+        return self._spilled.pending(job_id) or best
+
+    async def delivered(self, entry: Entry) -> None:
+        if self._spilled.holds(entry):
+            self._spilled.delivered(entry)
+        elif self._disk.failure:
+            self._owed.append(entry)
+        else:
+            self._remove(entry)
+
+    async def renumber(self, entry: Entry, seq: int) -> Entry:
+        if self._spilled.holds(entry):
+            return self._spilled.renumber(entry, seq)
+        self._begin()
+        renumbered = msgspec.structs.replace(entry, message=msgspec.structs.replace(entry.message, seq=seq))
+        if self._current(entry):
+            self._put(renumbered)
+        return renumbered
+
+    async def reject(self, entry: Entry, status: int, reason: str, at: float) -> None:
+        self._begin()
+        message = entry.message
+        self._disk.last_id += 1
+        letter = DeadLetter(
+            letter_id=self._disk.last_id,
+            job_id=message.job_id,
+            seq=message.seq,
+            status=status,
+            reason=reason,
+            at=at,
+            body=encode(msgspec.structs.replace(message.update, job_id=message.job_id, seq=message.seq)),
+        )
+        self._set_letter(letter.letter_id, letter)
+        self._disk.changed(lambda: self._set_letter(letter.letter_id, None))
+        self._bound_letters()
+        await self.delivered(entry)
+
+    async def figures(self) -> Figures:
+        entries = [entry for lane in self._disk.lanes.values() for entry in lane.values()]
+        kinds = [entry.message.kind for entry in entries]
+        oldest = min(entries, key=lambda entry: entry.entry_id, default=None)
+        return Figures(
+            states=kinds.count("state"),
+            progress=kinds.count("progress"),
+            samples=kinds.count("sample"),
+            dead_letters=len(self._disk.letters),
+            bytes_used=self._disk.used_bytes,
+            oldest_wall=oldest.message.taken.wall if oldest else None,
+            in_memory=len(self._spilled.waiting()),
+        )
+
+    async def dead_letters(self) -> Sequence[DeadLetter]:
+        return list(self._disk.letters.values())
+
+    async def close(self) -> None:
+        self._disk.synced()
+        self._disk.held = False
+
+    def _begin(self) -> None:
+        """A write: fails where the disk fails, else what is owed from a failed time is done first."""
+        if self._disk.failure:
+            raise OutboxFull(f"cannot write the outbox: {self._disk.failure}")
+        for entry in self._owed:
+            self._remove(entry)
+        self._owed.clear()
+
+    def _make_room(self, messages: Sequence[Message], records: Sequence[JobRecord]) -> None:
+        """Give up samples, the oldest first, until these have room. Nothing is given up where that is not enough."""
+        known = {message.job_id for message in messages if self._disk.lanes.get(message.job_id)}
+        needed = room.needed_bytes([encode(message) for message in messages], records)
+        over = self._disk.used_bytes + needed - room.may_use_bytes(messages, known, self._cap)
+        victims: list[Entry] = []
+        for sample in sorted(self._samples(), key=lambda entry: entry.entry_id) if over > 0 else []:
+            if over <= 0:
+                break
+            victims.append(sample)
+            over -= _cost(sample)
+        if over > 0:
+            raise room.at_the_cap(self._cap)
+        for victim in victims:
+            self._remove(victim)
+
+    def _samples(self) -> list[Entry]:
+        return [e for lane in self._disk.lanes.values() for e in lane.values() if e.message.kind == "sample"]
+
+    def _supersede(self, message: Message) -> None:
+        """The job's undelivered progress is older than this: it stays as a sample, or goes."""
+        lane = self._disk.lanes.get(message.job_id, {})
+        old = next((entry for entry in lane.values() if entry.message.kind == "progress"), None)
+        if old is None or message.kind == "sample":
+            return
+        samples = [entry for entry in lane.values() if entry.message.kind == "sample"]
+        last = max(samples, key=lambda entry: entry.entry_id, default=None)
+        if room.worth_a_sample(old.message.taken, last.message.taken if last else None):
+            self._put(msgspec.structs.replace(old, message=msgspec.structs.replace(old.message, kind="sample")))
+        else:
+            self._remove(old)
+
+    def _current(self, entry: Entry) -> Entry | None:
+        """What is kept under the entry's id, if it is still the same message."""
+        kept = self._disk.lanes.get(entry.message.job_id, {}).get(entry.entry_id)
+        return kept if kept is not None and kept.message.seq == entry.message.seq else None
+
+    def _put(self, entry: Entry) -> None:
+        lane = self._disk.lanes.setdefault(entry.message.job_id, {})
+        before = lane.get(entry.entry_id)
+        self._restore(entry, entry)
+        self._disk.changed(lambda: self._restore(entry, before))
+
+    def _remove(self, entry: Entry) -> None:
+        kept = self._current(entry)
+        if kept is not None:
+            self._restore(kept, None)
+            self._disk.changed(lambda: self._restore(kept, kept))
+
+    def _restore(self, entry: Entry, before: Entry | None) -> None:
+        lane = self._disk.lanes.setdefault(entry.message.job_id, {})
+        now = lane.pop(entry.entry_id, None)
+        self._disk.used_bytes -= _cost(now) if now else 0
+        if before is not None:
+            lane[entry.entry_id] = before
+            self._disk.used_bytes += _cost(before)
+        if not lane:
+            del self._disk.lanes[entry.message.job_id]
+
+    def _put_record(self, record: JobRecord) -> None:
+        before = self._disk.records.get(record.job_id)
+        self._set_record(record.job_id, record)
+        self._disk.changed(lambda: self._set_record(record.job_id, before))
+        if len(self._disk.records) > room.ENDED_RECORDS:
+            self._bound_records(ended=True, limit=room.ENDED_RECORDS)
+            self._bound_records(ended=False, limit=room.RUNNING_RECORDS)
+
+    def _set_record(self, job_id: str, record: JobRecord | None) -> None:
+        """The last one saved stands last, so that the first ones are the oldest."""
+        old = self._disk.records.pop(job_id, None)
+        self._disk.used_bytes -= room.cost_bytes(len(old.snapshot)) if old else 0
+        if record is not None:
+            self._disk.records[job_id] = record
+            self._disk.used_bytes += room.cost_bytes(len(record.snapshot))
+
+    def _bound_records(self, *, ended: bool, limit: int) -> None:
+        same = [job_id for job_id, record in self._disk.records.items() if record.ended is ended]
+        for job_id in same[: max(0, len(same) - limit)]:
+            self._set_record(job_id, None)
+
+    def _bound_letters(self) -> None:
+        letters = self._disk.letters
+        while len(letters) > 1 and sum(len(e.body) for e in letters.values()) > self._cap * room.DEAD_LETTERS_SHARE:
+            self._set_letter(next(iter(letters)), None)
+
+    def _set_letter(self, letter_id: int, letter: DeadLetter | None) -> None:
+        old = self._disk.letters.pop(letter_id, None)
+        self._disk.used_bytes -= room.cost_bytes(len(old.body)) if old else 0
+        if letter is not None:
+            self._disk.letters[letter_id] = letter
+            self._disk.used_bytes += room.cost_bytes(len(letter.body))
+
+
+def _cost(entry: Entry) -> int:
+    return room.cost_bytes(len(encode(entry.message)))
+
+
+def _place(entry: Entry) -> tuple[int, int]:
+    return room.RANK[entry.message.kind], entry.entry_id

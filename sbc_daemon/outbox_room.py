@@ -1,0 +1,52 @@
+"""How the outbox uses its room: what is sent and given up in which order, and who may use how much. No I/O."""
+
+from collections.abc import Sequence
+
+from sbc_daemon.message import Kind, Message
+from sbc_daemon.outbox import JobRecord, OutboxFull
+from telemetry_common.clock import Moment, age_seconds
+from telemetry_common.text import size
+
+RANK: dict[Kind, int] = {"state": 0, "progress": 1, "sample": 2}
+"""The order in which a job's messages leave; room is made from the other end."""
+SAMPLE_EVERY_SECONDS = 60.0
+"""While the hub is away one point a minute is enough for the charts."""
+ENDED_RECORDS = 4096
+"""Ended jobs that are remembered, so that a line after the end is refused also after a restart."""
+RUNNING_RECORDS = 20_000
+"""Jobs that never ended; beyond it those not heard of for longest are forgotten."""
+DEAD_LETTERS_SHARE = 0.25
+"""Of the cap; beyond it the oldest dead letter goes, so that refused messages cannot crowd out living ones."""
+_SHARE_OF_NEW_JOBS = 0.80
+_SHARE_OF_KNOWN_JOBS = 0.90
+"""The rest is the reserve for ends."""
+
+
+def worth_a_sample(replaced: Moment, last_sample: Moment | None) -> bool:
+    """Whether progress that is being replaced undelivered stays as a sample."""
+    return last_sample is None or age_seconds(last_sample, replaced) >= SAMPLE_EVERY_SECONDS
+
+
+def cost_bytes(body: int) -> int:
+    """At least what a row with a body of so many bytes takes on the disk, indexes and page filling included."""
+    return body + body // 4 + 200
+
+
+def may_use_bytes(messages: Sequence[Message], known_jobs: set[str], cap: int) -> int:
+    """How full the outbox may become for these messages: a job's end may use all of it, a new job least."""
+    if any(message.final for message in messages):
+        return cap
+    if any(message.kind == "state" and message.job_id in known_jobs for message in messages):
+        return int(cap * _SHARE_OF_KNOWN_JOBS)
+    return int(cap * _SHARE_OF_NEW_JOBS)
+
+
+def needed_bytes(bodies: Sequence[bytes], records: Sequence[JobRecord]) -> int:
+    return sum(cost_bytes(len(body)) for body in bodies) + sum(cost_bytes(len(record.snapshot)) for record in records)
+
+
+def at_the_cap(cap: int) -> OutboxFull:
+    return OutboxFull(
+        f"cannot keep the message: the outbox is at its cap of {size(cap)}; it empties when the hub answers, "
+        "or raise outbox.max_bytes"
+    )

@@ -1,0 +1,79 @@
+"""The outbox's tables and statements, each with what it is for. Times are Unix seconds.
+
+STRICT, so that the check at the start also finds a value of the wrong type.
+"""
+
+VERSION = 1
+"""`PRAGMA user_version` of the tables below."""
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS entry (
+    entry_id INTEGER PRIMARY KEY,
+    job_id TEXT NOT NULL,
+    rank INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    taken_wall REAL NOT NULL,
+    message BLOB NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS entry_lane ON entry (job_id, rank, entry_id);
+CREATE INDEX IF NOT EXISTS entry_rank ON entry (rank, entry_id);
+CREATE TABLE IF NOT EXISTS job (
+    job_id TEXT PRIMARY KEY,
+    saved INTEGER NOT NULL,
+    ended INTEGER NOT NULL,
+    snapshot BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS job_saved ON job (ended, saved);
+CREATE TABLE IF NOT EXISTS letter (
+    letter_id INTEGER PRIMARY KEY,
+    job_id TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    status INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    at REAL NOT NULL,
+    message BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS ceiling (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), seq INTEGER NOT NULL) STRICT;
+"""
+EXPECTED = (
+    "SELECT entry_id, job_id, rank, seq, taken_wall, message FROM entry LIMIT 0",
+    "SELECT job_id, saved, ended, snapshot FROM job LIMIT 0",
+    "SELECT letter_id, job_id, seq, status, reason, at, message FROM letter LIMIT 0",
+    "SELECT seq FROM ceiling LIMIT 0",
+)
+"""Fails on a file that has other tables than ours."""
+
+INSERT = "INSERT INTO entry (job_id, rank, seq, taken_wall, message) VALUES (?, ?, ?, ?, ?)"
+FIRST = """SELECT entry_id, job_id, rank, seq, message FROM entry
+    WHERE job_id = ? AND NOT (rank = 1 AND ?) ORDER BY rank, entry_id LIMIT ?"""
+"""The lane in its order; the second parameter leaves progress out."""
+PROGRESS = "SELECT entry_id, message FROM entry WHERE job_id = ? AND rank = 1"
+LAST_SAMPLE = "SELECT message FROM entry WHERE job_id = ? AND rank = 2 ORDER BY entry_id DESC LIMIT 1"
+BECOME_SAMPLE = "UPDATE entry SET rank = 2 WHERE entry_id = ?"
+REMOVE = "DELETE FROM entry WHERE entry_id = ? AND seq = ?"
+"""With `seq`: an id may have been given to a newer message meanwhile."""
+REMOVE_ANY = "DELETE FROM entry WHERE entry_id = ?"
+RENUMBER = "UPDATE entry SET seq = ?, message = ? WHERE entry_id = ? AND seq = ?"
+WAITING = "SELECT job_id FROM entry GROUP BY job_id ORDER BY min(entry_id)"
+KNOWN = "SELECT 1 FROM entry WHERE job_id = ? LIMIT 1"
+OLDEST_SAMPLES = "SELECT entry_id, length(message) FROM entry WHERE rank = 2 ORDER BY entry_id LIMIT 256"
+COUNTS = "SELECT rank, count(*) FROM entry GROUP BY rank"
+OLDEST = "SELECT taken_wall FROM entry ORDER BY entry_id LIMIT 1"
+
+SAVE_JOB = """INSERT INTO job (job_id, saved, ended, snapshot)
+    VALUES (?, (SELECT coalesce(max(saved), 0) + 1 FROM job WHERE ended = ?), ?, ?)
+    ON CONFLICT (job_id) DO UPDATE SET saved = excluded.saved, ended = excluded.ended, snapshot = excluded.snapshot"""
+JOBS = "SELECT job_id, snapshot, ended FROM job ORDER BY saved"
+FORGET_JOBS = """DELETE FROM job WHERE job_id IN
+    (SELECT job_id FROM job WHERE ended = ? ORDER BY saved DESC LIMIT -1 OFFSET ?)"""
+"""All but the last saved ones."""
+
+RAISE_CEILING = """INSERT INTO ceiling (only_row, seq) VALUES (1, ?)
+    ON CONFLICT (only_row) DO UPDATE SET seq = max(seq, excluded.seq)"""
+CEILING = "SELECT seq FROM ceiling"
+
+BURY = "INSERT INTO letter (job_id, seq, status, reason, at, message) VALUES (?, ?, ?, ?, ?, ?)"
+LETTERS = "SELECT letter_id, job_id, seq, status, reason, at, message FROM letter ORDER BY letter_id"
+LETTER_COUNT = "SELECT count(*) FROM letter"
+LETTER_BYTES = "SELECT count(*), coalesce(sum(length(message)), 0) FROM letter"
+FORGET_LETTER = "DELETE FROM letter WHERE letter_id = (SELECT min(letter_id) FROM letter)"

@@ -1,0 +1,54 @@
+"""The numbers of messages: `seq` is max(previous + 1, Unix time in microseconds). No I/O but for `keep_ceiling`.
+
+So that it grows across power cuts and set-back clocks too, a ceiling is kept in the outbox, raised in steps ahead of
+use: after a start numbers go on above it. Where even that is lost, the hub's answer says what to go above.
+"""
+
+from sbc_daemon.outbox import Outbox
+from telemetry_common.clock import Clock
+
+STEP = 60_000_000
+"""How far the kept ceiling is ahead, in microseconds: one synced write a minute."""
+GREATEST = 2**62
+"""A stored number above this (the year 148,000) is nonsense and is not followed: no number would be left above it."""
+
+
+class Sequence:
+    """One for all jobs of a daemon. `ceiling` is what the outbox had kept."""
+
+    def __init__(self, clock: Clock, ceiling: int = 0) -> None:
+        self._clock = clock
+        self._last = ceiling
+        self._ceiling = ceiling
+
+    def next(self) -> int:
+        """Greater than every number before it, also those before a restart. Call `keep_ceiling` first."""
+        self._last = self._upcoming()
+        return self._last
+
+    def raise_above(self, seq: int) -> None:
+        """The hub holds `seq`: whatever comes next is greater."""
+        if seq < GREATEST:
+            self._last = max(self._last, seq)
+
+    def ceiling_wanted(self) -> int | None:
+        """The ceiling to keep before more numbers are given out; None while the kept one is far enough ahead."""
+        upcoming = self._upcoming()
+        return upcoming + STEP if upcoming + STEP // 2 > self._ceiling else None
+
+    def ceiling_kept(self, ceiling: int) -> None:
+        self._ceiling = max(self._ceiling, ceiling)
+
+    def _upcoming(self) -> int:
+        return max(self._last + 1, int(self._clock.wall() * 1_000_000))
+
+
+async def keep_ceiling(sequence: Sequence, outbox: Outbox) -> None:
+    """Have the ceiling kept ahead of the numbers that are used next. Raises OutboxFull.
+
+    A caller may go on all the same when the disk is full: the hub's `stale` answer repairs what that can cost.
+    """
+    wanted = sequence.ceiling_wanted()
+    if wanted is not None:
+        await outbox.raise_ceiling(wanted)
+        sequence.ceiling_kept(wanted)

@@ -1,0 +1,67 @@
+"""What could not be written to the outbox: the newest snapshot of each job, in memory. No I/O.
+
+A full disk must not end the news: one snapshot per job still goes out, and every message is the full snapshot, so the
+newest is enough. It is older than nothing on the disk, so the job's progress there is not worth sending any more.
+"""
+
+from collections.abc import Iterable
+
+from msgspec import structs
+
+from sbc_daemon.message import Message
+from sbc_daemon.outbox import Entry
+
+MAX_JOBS = 10_000
+
+
+class Spillover:
+    def __init__(self) -> None:
+        self._newest: dict[str, Entry] = {}
+        self._sent: set[str] = set()
+        self._last_id = 0
+
+    def hold(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            self._last_id -= 1
+            self._newest.pop(message.job_id, None)
+            self._newest[message.job_id] = Entry(entry_id=self._last_id, message=message)
+            self._sent.discard(message.job_id)
+        while len(self._newest) > MAX_JOBS:
+            self._give_up_one()
+
+    def _give_up_one(self) -> None:
+        """The oldest that is no job's end, else the oldest."""
+        job_id = next((j for j, entry in self._newest.items() if not entry.message.final), next(iter(self._newest)))
+        self.written([job_id])
+
+    def written(self, job_ids: Iterable[str]) -> None:
+        """Something newer of these jobs is on the disk: what was held here is overtaken."""
+        for job_id in job_ids:
+            self._newest.pop(job_id, None)
+            self._sent.discard(job_id)
+
+    def pending(self, job_id: str) -> Entry | None:
+        return None if job_id in self._sent else self._newest.get(job_id)
+
+    def overtakes_disk(self, job_id: str) -> bool:
+        """Whether progress of this job on the disk is older than what was held here (sent or not)."""
+        return job_id in self._newest
+
+    def holds(self, entry: Entry) -> bool:
+        return entry.entry_id < 0
+
+    def delivered(self, entry: Entry) -> None:
+        job_id = entry.message.job_id
+        newest = self._newest.get(job_id)
+        if newest is not None and newest.entry_id == entry.entry_id:
+            self._sent.add(job_id)
+
+    def renumber(self, entry: Entry, seq: int) -> Entry:
+        renumbered = structs.replace(entry, message=structs.replace(entry.message, seq=seq))
+        newest = self._newest.get(entry.message.job_id)
+        if newest is not None and newest.entry_id == entry.entry_id:
+            self._newest[entry.message.job_id] = renumbered
+        return renumbered
+
+    def waiting(self) -> list[str]:
+        return [job_id for job_id in self._newest if job_id not in self._sent]

@@ -1,0 +1,60 @@
+"""The delivery side in virtual time: a forwarder over the twin of the outbox and a scripted hub."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from sbc_daemon.forwarder import Forwarder
+from sbc_daemon.message import Message
+from sbc_daemon.outbox import OutboxFull
+from sbc_daemon.outbox_memory import MemoryDisk, MemoryOutbox
+from sbc_daemon.sequence import Sequence
+from tests.support.scripted_hub import ScriptedHub
+from tests.support.virtual_clock import VirtualClock, run_virtual
+
+
+class World:
+    """A forwarder with everything around it, at work while `play` runs."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.disk = MemoryDisk()
+        self.outbox = MemoryOutbox(disk=self.disk)
+        self.hub = ScriptedHub(self.clock.monotonic)
+        self.beats = 0
+
+    def play(self, story: Callable[["World"], Awaitable[None]]) -> None:
+        run_virtual(self._play(story), self.clock)
+
+    async def _play(self, story: Callable[["World"], Awaitable[None]]) -> None:
+        self.forwarder = Forwarder(
+            self.outbox,
+            self.hub,
+            Sequence(self.clock),
+            self.clock,
+            max_in_flight=8,
+            rng=random.Random(7),
+            beat=self._beat,
+        )
+        running = asyncio.create_task(self.forwarder.run())
+        telling = asyncio.ensure_future(story(self))
+        done, _ = await asyncio.wait({running, telling}, return_when=asyncio.FIRST_COMPLETED)
+        assert telling in done, f"the forwarder died: {running}"
+        telling.result()
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+
+    def _beat(self) -> None:
+        self.beats += 1
+
+    async def keep(self, *messages: Message) -> None:
+        with suppress(OutboxFull):
+            await self.outbox.keep(messages, [], synced=True)
+        for one in messages:
+            self.forwarder.wake(one.job_id)
+
+    async def empty(self) -> bool:
+        figures = await self.outbox.figures()
+        return figures.states == figures.progress == figures.samples == figures.in_memory == 0

@@ -1,0 +1,76 @@
+"""A hub in memory at the sidecar's edge: it answers as told, and remembers what it was sent."""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+from msgspec import Struct
+
+from sbc_daemon.answers import Answer
+from telemetry_common.contract import Update, decode_update
+
+UNREACHABLE = Answer(failure="unreachable", detail="connection refused")
+TIMEOUT = Answer(failure="timeout", detail="no answer within 15 s")
+
+
+class Post(Struct, frozen=True):
+    at: float
+    job_id: str
+    update: Update
+
+
+def ok(result: str = "", *, seq: int | None = None, status: str = "running") -> Answer:
+    headers = {"telemetry-status": status}
+    if result:
+        headers["telemetry-result"] = result
+    if seq is not None:
+        headers["telemetry-seq"] = str(seq)
+    return Answer(status=204, headers=headers)
+
+
+class ScriptedHub:
+    """`answer(post)` decides; by default everything is taken, with `seq` guarded as the real hub does."""
+
+    def __init__(self, monotonic: Callable[[], float], latency_seconds: float = 0.005) -> None:
+        self._monotonic = monotonic
+        self._latency_seconds = latency_seconds
+        self.posts: list[Post] = []
+        self.stored: dict[str, int] = {}
+        self.up = True
+        self.special: dict[str, list[Answer]] = {}
+        self.hanging: set[str] = set()
+        self.timeout_seconds = 15.0
+        self.in_flight = 0
+        self.most_in_flight = 0
+
+    async def post(self, job_id: str, body: bytes) -> Answer:
+        post = Post(self._monotonic(), job_id, decode_update(body))
+        self.posts.append(post)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            if job_id in self.hanging:
+                await asyncio.sleep(self.timeout_seconds)
+                return TIMEOUT
+            await asyncio.sleep(self._latency_seconds)
+            return self._answer(post)
+        finally:
+            self.in_flight -= 1
+
+    async def close(self) -> None:
+        return
+
+    def _answer(self, post: Post) -> Answer:
+        if not self.up:
+            return UNREACHABLE
+        if self.special.get(post.job_id):
+            return self.special[post.job_id].pop(0)
+        seq, stored = post.update.seq, self.stored.get(post.job_id, 0)
+        assert seq is not msgspec.UNSET
+        if seq <= stored:
+            return ok("duplicate" if seq == stored else "stale", seq=stored)
+        self.stored[post.job_id] = seq
+        return ok(seq=seq, status=post.update.status)
+
+    def seqs(self, job_id: str = "job-1") -> list[object]:
+        return [post.update.seq for post in self.posts if post.job_id == job_id]

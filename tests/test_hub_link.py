@@ -1,0 +1,221 @@
+"""The link to the hub over real sockets."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from aiohttp import web
+
+from sbc_daemon.hub_link import MAX_ANSWER_BYTES, HttpHubLink
+from telemetry_common import __version__
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Serve = Callable[[Handler], Awaitable[str]]
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Starts a server on a loopback port with this handler for everything; its URL."""
+    runners: list[web.AppRunner] = []
+
+    async def start(handler: Handler) -> str:
+        app = web.Application()
+        app.router.add_route("*", "/{tail:.*}", handler)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        runners.append(runner)
+        listener = socket.create_server(("127.0.0.1", 0))
+        await web.SockSite(runner, listener).start()
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    yield start
+    for runner in runners:
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def link_to(url: str, timeout_seconds: float = 5.0) -> AsyncIterator[HttpHubLink]:
+    link = HttpHubLink(url, timeout_seconds)
+    yield link
+    await link.close()
+
+
+def closed_port() -> int:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port: int = unused.getsockname()[1]
+        return port
+
+
+async def test_a_message_is_posted_as_json_to_its_jobs_path_on_a_kept_connection(serve: Serve) -> None:
+    seen: list[web.Request] = []
+    bodies: list[bytes] = []
+
+    async def take(request: web.Request) -> web.Response:
+        seen.append(request)
+        bodies.append(await request.read())
+        return web.Response(status=204, headers={"Telemetry-Seq": "7", "Telemetry-Status": "running", "X-Else": "1"})
+
+    async with link_to(await serve(take) + "/") as link:
+        answers = [await link.post("backup-1", b'{"a":1}'), await link.post("backup-1", b'{"a":2}')]
+    assert answers[0].headers == {"telemetry-seq": "7", "telemetry-status": "running"}
+    assert (seen[0].method, seen[0].path, bodies) == (
+        "POST",
+        "/api/v1/telemetry/backup/backup-1",
+        [b'{"a":1}', b'{"a":2}'],
+    )
+    assert seen[0].headers["Content-Type"] == "application/json"
+    assert seen[0].headers["User-Agent"] == f"sbc-daemon/{__version__}"
+    assert seen[0].transport is seen[1].transport
+
+
+@pytest.mark.parametrize("job_id", ["a/b", "a?b#c", "ä ö", "%2F", "..", "."])
+async def test_any_job_id_stays_one_path_segment(serve: Serve, job_id: str) -> None:
+    paths: list[str] = []
+
+    async def take(request: web.Request) -> web.Response:
+        paths.append(request.raw_path)
+        return web.Response(status=204)
+
+    async with link_to(await serve(take)) as link:
+        assert (await link.post(job_id, b"{}")).status == 204
+    (path,) = paths
+    assert path.startswith("/api/v1/telemetry/backup/")
+    assert path.count("/") == 5
+    assert "?" not in path
+
+
+async def test_the_hubs_reason_is_read_from_its_problem(serve: Serve) -> None:
+    async def refuse(_request: web.Request) -> web.Response:
+        return web.json_response({"title": "Bad", "detail": "`status` is\nmissing"}, status=400)
+
+    async with link_to(await serve(refuse)) as link:
+        answer = await link.post("j", b"{}")
+    assert (answer.status, answer.detail) == (400, "`status` is\\nmissing")
+
+
+async def test_a_problem_without_words_has_no_reason(serve: Serve) -> None:
+    async def refuse(_request: web.Request) -> web.Response:
+        return web.json_response({}, status=503)
+
+    async with link_to(await serve(refuse)) as link:
+        assert (await link.post("j", b"{}")).detail == ""
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>oops</html>", b"\xff\xfe", b"[" * 60_000, b"null", b"", b'{"detail": {"a": 1}}']
+)
+async def test_any_other_body_is_shown_escaped_and_short(serve: Serve, body: bytes) -> None:
+    async def fail(_request: web.Request) -> web.Response:
+        return web.Response(status=500, body=body)
+
+    async with link_to(await serve(fail)) as link:
+        answer = await link.post("j", b"{}")
+    assert answer.status == 500
+    assert answer.detail.isprintable()
+    assert len(answer.detail) <= 2100
+
+
+async def test_a_redirect_is_not_followed(serve: Serve) -> None:
+    posts: list[str] = []
+
+    async def redirect(request: web.Request) -> web.Response:
+        posts.append(request.path)
+        return web.Response(status=307, headers={"Location": "/elsewhere"})
+
+    async with link_to(await serve(redirect)) as link:
+        answer = await link.post("j", b"{}")
+    assert (answer.status, answer.headers) == (307, {"location": "/elsewhere"})
+    assert len(posts) == 1
+
+
+async def test_a_slow_answer_is_a_timeout(serve: Serve) -> None:
+    async def never(_request: web.Request) -> web.Response:
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+    async with link_to(await serve(never), timeout_seconds=0.1) as link:
+        answer = await link.post("j", b"{}")
+    assert (answer.failure, answer.detail) == ("timeout", "no answer within 0.1 s")
+
+
+async def test_an_answer_that_trickles_for_ever_is_a_timeout(serve: Serve) -> None:
+    async def trickle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=500)
+        await response.prepare(request)
+        await asyncio.Event().wait()
+        return response
+
+    async with link_to(await serve(trickle), timeout_seconds=0.1) as link:
+        assert (await link.post("j", b"{}")).failure == "timeout"
+
+
+async def test_a_refused_connection_is_unreachable() -> None:
+    async with link_to(f"http://127.0.0.1:{closed_port()}") as link:
+        answer = await link.post("j", b"{}")
+    assert answer.failure == "unreachable"
+    assert "127.0.0.1" in answer.detail
+
+
+async def test_a_name_that_does_not_resolve_or_a_bad_url_is_unreachable() -> None:
+    for url in ("http://no.such.host.invalid", "http://[bad", "nonsense"):
+        async with link_to(url) as link:
+            assert (await link.post("j", b"{}")).failure == "unreachable"
+
+
+async def test_a_closed_connection_is_unreachable_and_the_next_message_goes_through(serve: Serve) -> None:
+    cut = [True]
+
+    async def hang_up_once(request: web.Request) -> web.Response:
+        if cut.pop() if cut else False:
+            assert request.transport is not None
+            request.transport.abort()
+        return web.Response(status=204)
+
+    async with link_to(await serve(hang_up_once)) as link:
+        assert (await link.post("j", b"{}")).failure == "unreachable"
+        assert (await link.post("j", b"{}")).status == 204
+
+
+async def test_of_a_huge_answer_only_the_beginning_is_read(serve: Serve) -> None:
+    sent = 0
+
+    async def flood(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse(status=500)
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(10_000):
+                await response.write(b"x" * 65_536)
+                sent += 65_536
+        return response
+
+    async with link_to(await serve(flood)) as link:
+        answer = await link.post("j", b"{}")
+    assert answer.status == 500
+    assert answer.detail == "x" * 500
+    assert sent < 200 * MAX_ANSWER_BYTES
+
+
+async def test_garbage_instead_of_http_is_unreachable() -> None:
+    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(babble, "127.0.0.1", 0)
+    async with link_to(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as link:
+        assert (await link.post("j", b"{}")).failure == "unreachable"
+    server.close()
+
+
+async def test_proxy_variables_are_ignored(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def take(_request: web.Request) -> web.Response:
+        return web.Response(status=204)
+
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port()}")
+    async with link_to(await serve(take)) as link:
+        assert (await link.post("j", b"{}")).status == 204

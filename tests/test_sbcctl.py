@@ -1,0 +1,192 @@
+"""`sbcctl` as the operator meets it: what it prints and its exit codes."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from msgspec import structs
+
+from sbc_daemon import sbcctl_views as views
+from sbc_daemon.control import ControlServer
+from sbc_daemon.outbox import DeadLetter
+from sbc_daemon.sbcctl import FINE, NEEDS_A_LOOK, NO_DAEMON, main
+from sbc_daemon.status import HeldLane, HubState, JobState, OutboxState, Status
+
+GIB = 1 << 30
+CALM = Status(
+    version="0.1.0",
+    pid=4711,
+    started_at=1_760_000_000.0,
+    hub=HubState(url="http://127.0.0.1:8082", link="up", since_seconds=61.0),
+    outbox=OutboxState(states=0, progress=1, samples=0, dead_letters=0, bytes_used=40960, oldest_seconds=2.0),
+    counters={},
+    jobs=(
+        JobState(
+            job_id="backup-1",
+            status="running",
+            current_phase="transferring",
+            progress_percent=42.04,
+            bytes_transferred=3 * GIB,
+            total_bytes=8 * GIB,
+            transfer_speed_bps=100 << 20,
+            attached=True,
+            waiting=True,
+            hub_status="running",
+        ),
+    ),
+)
+HELD = HeldLane(job_id="ghost", status=404, reason="404 no such job", since_seconds=90.0)
+TROUBLED = [
+    (structs.replace(CALM, hub=structs.replace(CALM.hub, link="down")), "hub unreachable for 1m1s"),
+    (structs.replace(CALM, held=(HELD,)), "1 job held"),
+    (structs.replace(CALM, outbox=structs.replace(CALM.outbox, dead_letters=2)), "2 dead letters"),
+    (structs.replace(CALM, outbox=structs.replace(CALM.outbox, in_memory=1)), "1 job only in memory (outbox full?)"),
+    (structs.replace(CALM, outbox=structs.replace(CALM.outbox, moved_aside=1)), "a damaged outbox was moved aside"),
+]
+LETTER = DeadLetter(letter_id=3, job_id="j\n1", seq=7, status=400, reason="400 no", at=1_760_000_000.0, body=b'{"a":1}')
+
+
+class Box:
+    """The daemon's two sockets with fixed answers, and the configuration that names them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.config = directory / "config.toml"
+        self.control = directory / "control.sock"
+        self.progress = directory / "progress.sock"
+        self.config.write_text(f'[socket]\npath = "{self.progress}"\ncontrol = "{self.control}"\n')
+        self.status = CALM
+        self.letters: list[DeadLetter] = []
+        self.heard: list[bytes] = []
+
+    async def get_status(self) -> Status:
+        return self.status
+
+    async def get_letters(self) -> list[DeadLetter]:
+        return self.letters
+
+    async def producer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = await reader.readline()
+        self.heard.append(line)
+        said = json.loads(line)
+        answer = {"ack": said["ack"], "ok": "job_id" in said} | ({} if "job_id" in said else {"error": "no `job_id`"})
+        writer.write(json.dumps(answer).encode() + b"\n")
+        writer.close()
+
+    async def run(self, *arguments: str) -> int:
+        return await asyncio.to_thread(main, [*arguments, "--config", str(self.config)])
+
+
+@pytest.fixture
+async def box(tmp_path: Path) -> AsyncIterator[Box]:
+    box = Box(tmp_path)
+    control = ControlServer(box.get_status, box.get_letters)
+    await control.start(box.control)
+    producers = await asyncio.start_unix_server(box.producer, box.progress)
+    yield box
+    producers.close()
+    await control.close()
+
+
+async def test_status_when_all_is_well(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await box.run("status") == FINE
+    assert capsys.readouterr().out.splitlines() == [
+        "sbc-daemon 0.1.0 (pid 4711): all is well, 1 job",
+        "JOB       STATUS   PHASE         DONE    BYTES              SPEED        HUB SAYS",
+        "backup-1  running  transferring  42.0 %  3.0 GiB / 8.0 GiB  100.0 MiB/s  running   attached, waiting",
+        "outbox  0 states, 1 progress, 0 samples waiting, oldest 2s; 0 dead letters; 40.0 KiB",
+        "hub     http://127.0.0.1:8082 up for 1m1s",
+    ]
+
+
+@pytest.mark.parametrize(("status", "words"), TROUBLED)
+async def test_trouble_is_in_the_headline_and_the_exit_code(
+    box: Box, status: Status, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    box.status = status
+    assert await box.run("status") == NEEDS_A_LOOK
+    assert words in capsys.readouterr().out.splitlines()[0]
+
+
+async def test_status_as_json_is_all_of_it(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await box.run("status", "--json") == FINE
+    assert msgspec.json.decode(capsys.readouterr().out, type=Status) == CALM
+
+
+async def test_status_as_json_moves_no_cursor_either(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    nasty = "\x9b2J\u202e\n"
+    box.status = structs.replace(CALM, held=(structs.replace(HELD, reason=nasty),))
+    await box.run("status", "--json")
+    shown = capsys.readouterr().out
+    assert shown.rstrip("\n").isprintable()
+    assert json.loads(shown)["held"][0]["reason"] == nasty
+
+
+async def test_send_asks_for_an_answer_and_shows_it(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await box.run("send", '{"job_id": "j1", "bytes_transferred": 5}') == FINE
+    assert json.loads(box.heard[0]) == {"ack": "sbcctl", "job_id": "j1", "bytes_transferred": 5}
+    assert json.loads(capsys.readouterr().out) == {"ack": "sbcctl", "ok": True}
+
+
+async def test_a_line_that_is_not_taken_is_an_exit_code(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await box.run("send", '{"ack": 5}') == NEEDS_A_LOOK
+    assert json.loads(capsys.readouterr().out) == {"ack": 5, "ok": False, "error": "no `job_id`"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["not json", "[1]", '"text"', "", '{"a":' * 20_000, json.dumps({"job_id": "j1", "x": "y" * 65_536})],
+    ids=["no JSON", "array", "text", "nothing", "nested deeply", "over-long"],
+)
+async def test_what_is_no_object_is_not_sent(box: Box, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await box.run("send", line) == NO_DAEMON
+    assert capsys.readouterr().err.startswith("sbcctl: cannot send this line: ")
+    assert box.heard == []
+
+
+async def test_dead_letters_are_listed_and_shown_escaped(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    box.letters = [LETTER]
+    assert await box.run("dead-letters", "list") == NEEDS_A_LOOK
+    assert capsys.readouterr().out.splitlines()[1] == "3   2025-10-09 08:53:20Z  j\\n1  400 no"
+    assert await box.run("dead-letters", "show", "3") == FINE
+    assert '{"a":1}' in capsys.readouterr().out
+
+
+async def test_no_dead_letters_is_fine(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await box.run("dead-letters", "list") == FINE
+    assert capsys.readouterr().out == "no dead letters\n"
+
+
+async def test_a_number_without_a_letter_is_said(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await box.run("dead-letters", "show", "9") == NO_DAEMON
+    assert capsys.readouterr().err == "sbcctl: cannot show dead letter 9: there is none with this number\n"
+
+
+def test_without_a_daemon_it_says_what_to_look_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    box = Box(tmp_path)
+    for command in (["status"], ["dead-letters", "list"], ["send", "{}"]):
+        assert main([*command, "--config", str(box.config)]) == NO_DAEMON
+        err = capsys.readouterr().err
+        assert err.startswith(f"sbcctl: cannot reach the daemon at {tmp_path}")
+        assert "is sbc-daemon running?" in err
+
+
+def test_nothing_from_outside_moves_the_cursor() -> None:
+    nasty = "\x1b[2J\n"
+    job = JobState(job_id=nasty, status=nasty, current_phase=nasty, hub_status=nasty)
+    hub = HubState(url=nasty, link="up", last_error=nasty)
+    text = views.status(structs.replace(CALM, jobs=(job,), hub=hub, held=(structs.replace(HELD, reason=nasty),)))
+    assert "\x1b" not in text
+    assert len(text.splitlines()) == 7
+
+
+def test_help_names_the_commands_and_the_exit_codes() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "sbc_daemon.sbcctl", "--help"], capture_output=True, text=True, check=True
+    )
+    for word in ("status", "send", "dead-letters", "exit codes"):
+        assert word in shown.stdout
