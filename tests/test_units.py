@@ -1,0 +1,166 @@
+"""The unit files beside the code: what one says of the other must be so."""
+
+import re
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sbc_daemon import config as sbc_config
+from sbc_daemon.config import SidecarSettings
+from sha_daemon import config as sha_config
+from sha_daemon.config import HubSettings
+from sha_daemon.serving import BACKLOG
+from telemetry_common.lifecycle import watchdog_interval
+from telemetry_common.settings import load
+from testbed.installation import hub_settings, sidecar_settings
+from testbed.processes import Daemon
+from tests.support.units import DIRECTORY, NAMES, unit, value
+
+HUB = load(HubSettings, Path("/nonexistent/config.toml"), sha_config.PREFIX, {})
+SIDECAR = load(SidecarSettings, Path("/nonexistent/config.toml"), sbc_config.PREFIX, {})
+DAEMONS = ["sha-daemon.service", "sbc-daemon.service"]
+SERVICES = [name for name in NAMES if name.endswith(".service")]
+
+
+def test_systemd_finds_no_fault_in_any_unit(tmp_path: Path) -> None:
+    """Beside programs that exist: what the units start is not installed here."""
+    for name in NAMES:
+        text = (DIRECTORY / name).read_text("utf-8")
+        (tmp_path / name).write_text(re.sub(r"^ExecStart=/usr/bin/\S+", "ExecStart=/bin/true", text, flags=re.M))
+    command = ["systemd-analyze", "verify", "--man=no", *(str(tmp_path / name) for name in NAMES)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "at_most"), [("sha-daemon.service", 0.2), ("sbc-daemon.service", 1.2), ("sha-db.service", 0.5)]
+)
+def test_a_unit_is_no_more_exposed_than_it_was(name: str, at_most: float) -> None:
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(DIRECTORY / name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = re.search(r"Overall exposure level for \S+: (\S+)", done.stdout)
+    assert found is not None
+    assert float(found[1]) <= at_most
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_program_that_a_unit_starts_is_one_of_ours(name: str) -> None:
+    pyproject = (DIRECTORY.parent / "pyproject.toml").read_text("utf-8")
+    for started in unit(name)["Service", "ExecStart"]:
+        program = started.split()[0].removeprefix("/usr/bin/")
+        assert f'\n{program} = "' in pyproject
+
+
+@pytest.mark.parametrize("name", DAEMONS)
+def test_readiness_and_pings_are_waited_for(name: str) -> None:
+    assert value(name, "Service", "Type") == "notify"
+    assert value(name, "Service", "NotifyAccess") == "main"
+    assert value(name, "Service", "Restart") == "always"
+
+
+def test_both_daemons_ping_well_within_watchdog_sec(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in DAEMONS:
+        seconds = float(value(name, "Service", "WatchdogSec"))
+        monkeypatch.setenv("WATCHDOG_USEC", str(int(seconds * 1e6)))
+        assert watchdog_interval() == seconds / 3
+
+
+@pytest.mark.integration
+def test_the_daemons_ping_when_systemd_asks_for_it(tmp_path: Path) -> None:
+    """The hub here has no database: that stops no ping, for a restart would not cure it."""
+    hub = hub_settings(sha_config.DatabaseSettings(socket=str(tmp_path / "none.sock")))
+    sidecar = sidecar_settings(tmp_path, "http://127.0.0.1:9")
+    for program, settings in (("sha-daemon", hub), ("sbc-daemon", sidecar)):
+        with Daemon(program, tmp_path, settings, {"WATCHDOG_USEC": "300000"}) as daemon:
+            assert daemon.manager.wait_for_pings(3, 10), f"{program} does not ping"
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"), [("sha-daemon.service", HUB.service), ("sbc-daemon.service", SIDECAR.service)]
+)
+def test_systemd_waits_longer_than_a_daemon_takes_to_stop(
+    name: str, seconds: sha_config.Service | sbc_config.Service
+) -> None:
+    assert float(value(name, "Service", "TimeoutStopSec")) >= seconds.stop_seconds + 10
+
+
+@pytest.mark.parametrize(
+    ("socket_unit", "configured"),
+    [
+        ("sha-daemon.socket", HUB.listen.address),
+        ("sbc-daemon.socket", SIDECAR.socket.path),
+        ("sbc-daemon-control.socket", SIDECAR.socket.control),
+    ],
+)
+def test_a_socket_is_where_the_configuration_says(socket_unit: str, configured: str) -> None:
+    assert value(socket_unit, "Socket", "ListenStream") == configured
+
+
+@pytest.mark.integration
+def test_the_sidecars_sockets_are_told_apart_by_the_names_the_code_knows(tmp_path: Path) -> None:
+    """Started as its units start it, it answers on both of the sockets that it was handed."""
+    config = sidecar_settings(tmp_path, "http://127.0.0.1:9")
+    with listening(config.socket.path) as progress, listening(config.socket.control) as control:
+        handed = {
+            value("sbc-daemon.socket", "Socket", "FileDescriptorName"): progress,
+            value("sbc-daemon-control.socket", "Socket", "FileDescriptorName"): control,
+        }
+        with Daemon("sbc-daemon", tmp_path, config, sockets=handed):
+            assert b'"hello"' in said(config.socket.path, b'{"hello":1}\n')
+            assert b"200 OK" in said(config.socket.control, b"GET /status HTTP/1.0\r\n\r\n")
+
+
+def test_the_sidecars_service_has_both_sockets() -> None:
+    assert value("sbc-daemon-control.socket", "Socket", "Service") == "sbc-daemon.service"
+    listed = value("sbc-daemon.service", "Service", "Sockets").split()
+    assert sorted(listed) == ["sbc-daemon-control.socket", "sbc-daemon.socket"]
+
+
+@contextmanager
+def listening(path: str) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(path)
+        sock.listen()
+        yield sock
+
+
+def said(path: str, question: bytes) -> bytes:
+    """What comes back first."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(10)
+        sock.connect(path)
+        sock.sendall(question)
+        return sock.recv(65536)
+
+
+@pytest.mark.parametrize("socket_unit", ["sbc-daemon.socket", "sbc-daemon-control.socket"])
+def test_the_group_sbc_and_nobody_else_may_open_the_sidecars_sockets(socket_unit: str) -> None:
+    assert value(socket_unit, "Socket", "SocketMode") == "0660"
+    assert value(socket_unit, "Socket", "SocketGroup") == "sbc"
+
+
+def test_the_sidecar_keeps_its_outbox_where_systemd_made_room_and_nobody_else_reads_it() -> None:
+    assert f"/var/lib/{value('sbc-daemon.service', 'Service', 'StateDirectory')}" == SIDECAR.outbox.directory
+    assert value("sbc-daemon.service", "Service", "StateDirectoryMode") == "0700"
+
+
+def test_no_restart_of_the_sidecar_removes_its_sockets() -> None:
+    assert ("Service", "RuntimeDirectory") not in unit("sbc-daemon.service")
+
+
+def test_the_hubs_system_user_is_the_one_that_mariadb_knows() -> None:
+    assert value("sha-daemon.service", "Service", "User") == HUB.database.user
+
+
+@pytest.mark.parametrize("name", DAEMONS)
+def test_the_users_of_the_units_are_made_by_sysusers(name: str) -> None:
+    made = (DIRECTORY / "sysusers.d" / name.replace(".service", ".conf")).read_text("utf-8")
+    assert f"\nu {value(name, 'Service', 'User')} - " in made
+
+
+def test_as_many_may_wait_to_be_accepted_as_the_hub_allows_without_systemd() -> None:
+    assert int(value("sha-daemon.socket", "Socket", "Backlog")) == BACKLOG
