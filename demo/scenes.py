@@ -152,7 +152,7 @@ class Scenes:
         oldest = max((job.seconds_since_heard or 0 for job in seen), default=0)
         quick = any(job.transfer_speed_bps for job in seen)
         true = len(figures) >= 4 and both and quick and oldest <= 7
-        self._check("seen live", true, f"{len(figures)} stands, up to {oldest:.0f} s old")
+        self._check("seen live", true, f"{len(figures)} looks, up to {oldest:.0f} s old")
 
     def _check_exits(self, claim: Claim, backup: Backup) -> None:
         statuses = backup.exit_statuses

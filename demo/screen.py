@@ -43,7 +43,7 @@ class Screen:
         self.line()
 
     def step(self, text: str, figure: str = "") -> None:
-        self.line(f"  {text:<58.58}{self._paint('dim', figure):>18}".rstrip() if figure else f"  {text}")
+        self.line(f"  {text:<58.58}{self._paint('dim', f'{figure:>18}')}".rstrip() if figure else f"  {text}")
 
     def note(self, text: str) -> None:
         self.line(self._paint("dim", f"  {text}"))
@@ -120,6 +120,7 @@ class Live:
         self._in_place = in_place
         self._began = time.monotonic()
         self._drawn = 0
+        self._bars: list[str] = []
         self._last_line = -LINE_SECONDS
 
     def __enter__(self) -> "Live":
@@ -147,7 +148,8 @@ class Live:
 
     def _frame(self, job: JobNow | None, note: str) -> list[str]:
         if job is None:
-            return ["  the hub does not answer", "", "", "", "", self._note(note)]
+            bars = self._bars or [""] * 3
+            return ["  the hub does not answer; the last that it showed:", *bars, "", self._note(note)]
         heard = "" if job.seconds_since_heard is None else f"last report {job.seconds_since_heard:.0f} s ago"
         phase = printable(job.current_phase or "")
         top = f"  {job.job_id:<22.22} {self._screen.status(job.status, 10)} {phase:<22.22}{heard:>21}"
@@ -156,7 +158,8 @@ class Live:
             for disk in job.disks
         ]
         whole = self._bar("job", job.progress_percent, job.bytes_transferred, job.total_bytes)
-        return [top, *(bars + [""] * 2)[:2], whole, f"  {'':<8}{_speed(job):<40}", self._note(note)]
+        self._bars = [*(bars + [""] * 2)[:2], whole]
+        return [top, *self._bars, f"  {'':<8}{_speed(job):<40}", self._note(note)]
 
     def _bar(self, name: str, percent: float, done: int, total: int) -> str:
         figures = f"{done // MIB:>5} of {total // MIB:>5} MiB" if total else f"{done // MIB:>5} MiB"
@@ -176,6 +179,6 @@ class Live:
 
 
 def _speed(job: JobNow) -> str:
-    speed = "" if job.transfer_speed_bps is None else f"{size(job.transfer_speed_bps)}/s"
+    speed = f"{size(job.transfer_speed_bps)}/s" if job.transfer_speed_bps else ""
     eta = f"ETA {duration(job.eta_seconds)}" if job.eta_seconds and job.status == "running" else ""
     return "  ".join(part for part in (speed, eta) if part)

@@ -42,7 +42,9 @@ def load(
     try:
         return msgspec.convert(merged, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"cannot use the configuration: {_explain(str(error), kind)} (from {path})") from None
+        raise SettingsError(
+            f"cannot use the configuration: {_explain(str(error), kind)} (from {path}, drop-ins, environment)"
+        ) from None
 
 
 def _read(source: Path) -> dict[str, Any]:

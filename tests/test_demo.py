@@ -81,7 +81,7 @@ def test_tables_fit_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout", stream)
     screen, checks = Screen(), Checks()
     for claim in CLAIMS:
-        checks.check(claim, True, "7 stands, up to 5 s old")
+        checks.check(claim, True, "7 looks, up to 5 s old")
     screen.heading("Scene 1: a virtual machine with two disks is backed up", "27 s")
     screen.table(checks.results())
     screen.rows("backup-web1-1", Row(None, "completed", 100.0, 1388314624), [Row(0, "completed", 100.0, 1073741824)])

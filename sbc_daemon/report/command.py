@@ -167,7 +167,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
 
 def _add_start(start: argparse.ArgumentParser) -> None:
     start.add_argument("--total-bytes", metavar="N", type=_amount, help="size of the whole")
-    start.add_argument("--phase", metavar="NAME", help="the phase it begins with")
+    start.add_argument("--phase", metavar="NAME", type=_phase, default="transferring", help="default: transferring")
     start.add_argument("--pid", metavar="PID", type=_pid, help="the process the job lives with (default: the caller)")
     start.add_argument("--no-attach", action="store_true", help="the job lives with no process")
 
