@@ -6,7 +6,7 @@ The rule itself is `silence`; time is the listening clock's. Several hubs on one
 import asyncio
 import logging
 
-from sha_daemon.database import Database, DatabaseError
+from sha_daemon.database import Database, DatabaseError, RowLocked
 from sha_daemon.listening import ListeningClock
 from sha_daemon.records import SilentJob
 from sha_daemon.silence import Thresholds, Verdict, judge, message, reading_before
@@ -67,21 +67,29 @@ class StaleWatchdog:
         reading_us = await self._listening.advance()
         before = reading_before(reading_us, self._thresholds.warn)
         silent = await self._database.run(lambda session: session.silent_jobs(before, SWEEP_LIMIT))
-        await self._database.run(lambda session: session.see_unseen_jobs(reading_us))
+        await self._see_unseen(reading_us)
         never = await self._database.run(lambda session: session.never_heard_jobs(SWEEP_LIMIT))
         for job in silent:
             await self._look_at(job, reading_us)
         self._tell_heard_again({job.job_id for job in silent})
         await self._look_at_never_heard(never, reading_us)
 
+    async def _see_unseen(self, reading_us: int) -> None:
+        try:
+            await self._database.run(lambda session: session.see_unseen_jobs(reading_us))
+        except RowLocked as error:
+            log.debug(fields("unseen jobs are left for the next sweep", reason=error))
+
     async def _look_at(self, job: SilentJob, reading_us: int) -> None:
-        """Judge one job. A row that throws does not stop the sweep."""
+        """Judge one job. A row that throws, or that another program holds, does not stop the sweep."""
         try:
             verdict = judge(job.heard_us or 0, reading_us, self._thresholds)
             if verdict.standing == "lost":
                 await self._fail(job, verdict, reading_us)
             elif verdict.standing == "silent":
                 self._warn_once(job, verdict)
+        except RowLocked as error:
+            log.warning(fields("verdict put off: another program holds the row", job=job.job_id, reason=error))
         except DatabaseError:
             raise
         except Exception:

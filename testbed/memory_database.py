@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 from msgspec import structs
 
 from sha_daemon import cursor as cursors
-from sha_daemon.database import DatabaseAway, DatabaseError, Session
+from sha_daemon.database import DatabaseAway, DatabaseError, RowLocked, Session
 from sha_daemon.records import Disk, Job, JobView, Page, Sample, SilentJob
 from telemetry_common.clock import Clock
 from testbed.memory_tables import Listening, Tables, as_stored, disk_as_stored, sample_as_stored
@@ -29,11 +29,16 @@ class MemoryDatabase:
         self._context_required = context_required
         self._faults: dict[When, DatabaseError] = {}
         self._closed = False
+        self._held: str | None = None
         self.tables = Tables(clock.wall())
 
     def fail(self, when: When, error: DatabaseError) -> None:
         """The next transaction meets this error there."""
         self._faults[when] = error
+
+    def hold(self, job_id: str | None) -> None:
+        """Another program holds this job's row from now on: a verdict about it waits in vain. None: it lets go."""
+        self._held = job_id
 
     def add_job(
         self, job: Job, vm_name: str = "vm", backup_type: str = "full", created_at: float | None = None
@@ -51,7 +56,7 @@ class MemoryDatabase:
             raise DatabaseAway("cannot reach the database: the hub is stopping")
         self._strike("begin")
         try:
-            result = work(MemorySession(self.tables, self._clock.wall(), context_required=self._context_required))
+            result = work(self._session())
             self._strike("commit")
         except BaseException:
             self.tables.take_back()
@@ -59,6 +64,10 @@ class MemoryDatabase:
         self.tables.forget_changes()
         self._strike("answer")
         return result
+
+    def _session(self) -> "MemorySession":
+        now = self._clock.wall()
+        return MemorySession(self.tables, now, context_required=self._context_required, held=self._held)
 
     async def close(self) -> None:
         self._closed = True
@@ -72,8 +81,9 @@ class MemoryDatabase:
 class MemorySession:
     """Implements `database.Session`. `now` is the database's wall clock at the start of the transaction."""
 
-    def __init__(self, tables: Tables, now: float, *, context_required: bool) -> None:
+    def __init__(self, tables: Tables, now: float, *, context_required: bool, held: str | None) -> None:
         self._tables = tables
+        self._held = held
         self._now = now
         self._context_required = context_required
 
@@ -155,6 +165,8 @@ class MemorySession:
         )
 
     def fail_silent(self, job: SilentJob, heard_before_us: int, at: float, message: str) -> bool:
+        if job.job_id == self._held:
+            raise RowLocked("cannot wait for a row that another program holds")
         view = self._tables.jobs.get(job.job_id)
         if view is None or view.job.status != "running":
             return False

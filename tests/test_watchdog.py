@@ -209,6 +209,23 @@ def test_a_job_that_never_sent_telemetry_is_failed_only_if_configured(never_hear
     play(scene, story, Job(job_id="j1", status="running", started_at=scene.clock.wall()))
 
 
+def test_a_row_that_another_program_holds_does_not_save_the_other_dead() -> None:
+    async def story(scene: Scene) -> None:
+        scene.database.add_job(Job(job_id="held", status="running"))
+        async with virtual_hub(scene.database, scene.clock) as hub:
+            for job_id in ("held", "j1"):
+                await hub.parts["backup"].ingest.submit(job_id, convert({"status": "running"}, Update))
+                await asyncio.sleep(2)
+            scene.database.hold("held")
+            await asyncio.sleep(340)
+            assert (scene.status(), scene.database.tables.jobs["held"].job.status) == ("failed", "running")
+            scene.database.hold(None)
+            await asyncio.sleep(31)
+            assert scene.database.tables.jobs["held"].job.status == "failed"
+
+    play(Scene(), story)
+
+
 def test_a_completed_job_is_never_touched() -> None:
     async def story(scene: Scene) -> None:
         async with virtual_hub(scene.database, scene.clock) as hub:
