@@ -7,6 +7,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from sha_daemon.records import JobView
+
 _SECONDS = Annotated[int, Meta(ge=0, le=2**40)]
 
 
@@ -19,6 +21,12 @@ class Place(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
 def text(place: Place) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
+
+
+def end_of(view: JobView) -> str:
+    """The cursor of a page whose last job this is."""
+    created_at = None if view.created_at is None else int(view.created_at)
+    return text(Place(created_at, view.job.job_id))
 
 
 def place(cursor: str) -> Place:

@@ -13,6 +13,10 @@ from sha_daemon.records import Disk, Job, JobView, Page, Sample, SilentJob, Stor
 T = TypeVar("T")
 
 
+MAX_PAGE = 1000
+"""Jobs on one page of the list, at most."""
+
+
 class DatabaseError(Exception):
     """Base of all that the database can answer with. Its text is for the journal, never for a sender."""
 

@@ -7,14 +7,10 @@ from msgspec import structs
 
 from sha_daemon import cursor as cursors
 from sha_daemon import rows, statements
-from sha_daemon.database import RowRefused, SchemaMissing
+from sha_daemon.database import MAX_PAGE, RowRefused, SchemaMissing
 from sha_daemon.job_types import JobType
-from sha_daemon.records import Disk, Job, JobView, Page, Sample, SilentJob, StoredStatus
+from sha_daemon.records import Disk, Job, JobView, Page, Sample, SilentJob, StoredStatus, storable_id
 from sha_daemon.schema import Tables
-from telemetry_common.contract import MAX_JOB_ID
-
-MAX_PAGE = 1000
-"""Jobs on one page of the list, at most."""
 
 
 class Channel(Protocol):
@@ -38,7 +34,7 @@ class MariaSession:
         self._sql = statements.Statements(kind)
 
     def lock_jobs(self, job_ids: Iterable[str]) -> dict[str, Job]:
-        wanted = {job_id for job_id in job_ids if _storable(job_id)}
+        wanted = {job_id for job_id in job_ids if storable_id(job_id)}
         if not wanted:
             return {}
         found = self._link.rows(self._sql.lock_jobs(len(wanted)), *sorted(wanted))
@@ -88,7 +84,7 @@ class MariaSession:
             self._link.execute(self._sql.add_history(), parameter)
 
     def hear(self, job_ids: Iterable[str], at: float, heard_us: int) -> None:
-        wanted = sorted({job_id for job_id in job_ids if _storable(job_id)})
+        wanted = sorted({job_id for job_id in job_ids if storable_id(job_id)})
         if wanted:
             self._link.execute(self._sql.hear(len(wanted)), rows.datetime(at), heard_us, *wanted, *wanted)
 
@@ -115,10 +111,10 @@ class MariaSession:
     def fail_silent(self, job: SilentJob, heard_before_us: int, at: float, message: str) -> bool:
         kept = message[:255]
         values = (rows.timestamp(at), kept, rows.datetime(at), kept, job.job_id, job.job_id, heard_before_us)
-        return _storable(job.job_id) and self._link.execute(self._sql.fail_silent(), *values) > 0
+        return storable_id(job.job_id) and self._link.execute(self._sql.fail_silent(), *values) > 0
 
     def job(self, job_id: str) -> JobView | None:
-        found = self._link.rows(self._sql.read_job(), job_id, job_id) if _storable(job_id) else ()
+        found = self._link.rows(self._sql.read_job(), job_id, job_id) if storable_id(job_id) else ()
         if not found:
             return None
         disks = self._rows.by_job(self._link.rows(self._sql.read_disks(), job_id, job_id))
@@ -130,7 +126,7 @@ class MariaSession:
         statement = self._sql.list_jobs(len(statuses), after)
         found = self._link.rows(statement, *self._rows.stored(statuses), *values, size + 1)
         views = tuple(rows.view(row, self._rows.job(row)) for row in found[:size])
-        return Page(jobs=views, cursor=_end_of(views[-1]) if len(found) > size else None)
+        return Page(jobs=views, cursor=cursors.end_of(views[-1]) if len(found) > size else None)
 
     def check_writes(self) -> None:
         if not self._link.execute(statements.CHECK_WRITES):
@@ -145,11 +141,6 @@ class MariaSession:
         }
 
 
-def _storable(job_id: str) -> bool:
-    """Whether a row could have this id at all: short enough, and text that has a form in UTF-8."""
-    return 0 < len(job_id) <= MAX_JOB_ID and not any("\ud800" <= c <= "\udfff" for c in job_id)
-
-
 def _after(place: cursors.Place | None) -> tuple[str, tuple[object, ...]]:
     if place is None:
         return "", ()
@@ -157,8 +148,3 @@ def _after(place: cursors.Place | None) -> tuple[str, tuple[object, ...]]:
         return statements.AFTER_NO_TIME, (place.job_id,)
     at = rows.timestamp(place.created_at)
     return statements.AFTER_TIME, (at, at, place.job_id)
-
-
-def _end_of(view: JobView) -> str:
-    created_at = None if view.created_at is None else int(view.created_at)
-    return cursors.text(cursors.Place(created_at, view.job.job_id))

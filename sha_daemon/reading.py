@@ -2,19 +2,18 @@
 
 import datetime
 from collections.abc import Callable, Mapping
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
-from sha_daemon.database import Database, DatabaseError
+from sha_daemon.database import MAX_PAGE, Database, DatabaseError, Session
 from sha_daemon.health import Health
 from sha_daemon.records import Disk, JobView, StoredStatus
-from sha_daemon.replies import JSON, Problem, Reply, json_reply, unavailable
+from sha_daemon.replies import JSON, Problem, Reply, json_reply, no_such_job, unavailable, unknown_job_type
 from sha_daemon.silence import Thresholds, judge
 from sha_daemon.transitions import failed_by_watchdog
 from telemetry_common.clock import Clock
-from telemetry_common.contract import MAX_JOB_ID
 from telemetry_common.text import printable
 
-MAX_PAGE = 1000
+T = TypeVar("T")
 DEFAULT_PAGE = 100
 STATUSES: tuple[StoredStatus, ...] = get_args(StoredStatus)
 
@@ -37,11 +36,9 @@ class Reader:
     async def job(self, job_type: str, job_id: str) -> Reply:
         """One job with its disks. Raises Problem."""
         database = self._database(job_type)
-        view = None
-        if len(job_id) <= MAX_JOB_ID:
-            view = await _ask(database, lambda: database.run(lambda session: session.job(job_id)))
+        view = await _ask(database, lambda session: session.job(job_id))
         if view is None:
-            raise Problem(404, f"no {job_type} job '{printable(job_id)}'")
+            raise no_such_job(job_type, job_id)
         return json_reply(self._shown(job_type, view) | {"disks": [_disk(disk) for disk in view.job.disks]})
 
     async def jobs(self, job_type: str, query: Mapping[str, str]) -> Reply:
@@ -49,7 +46,7 @@ class Reader:
         database = self._database(job_type)
         statuses, limit, cursor = _statuses(query), _limit(query), query.get("cursor")
         try:
-            page = await _ask(database, lambda: database.run(lambda session: session.jobs(statuses, limit, cursor)))
+            page = await _ask(database, lambda session: session.jobs(statuses, limit, cursor))
         except ValueError:
             raise Problem(400, "`cursor` is not one that this hub gave out; begin without one") from None
         return json_reply({"jobs": [self._shown(job_type, view) for view in page.jobs], "next_cursor": page.cursor})
@@ -63,8 +60,7 @@ class Reader:
         try:
             return self._databases[job_type]
         except KeyError:
-            known = ", ".join(sorted(self._databases))
-            raise Problem(404, f"unknown job type '{printable(job_type)}'; this hub knows: {known}") from None
+            raise unknown_job_type(job_type, self._databases) from None
 
     def _shown(self, job_type: str, view: JobView) -> dict[str, Any]:
         job = view.job
@@ -104,9 +100,9 @@ class Reader:
         }
 
 
-async def _ask(database: Database, question: Callable[[], Any]) -> Any:
+async def _ask(database: Database, question: Callable[[Session], T]) -> T:
     try:
-        return await question()
+        return await database.run(question)
     except DatabaseError:
         raise unavailable("the hub's database is not available; try again") from None
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from sha_daemon.batch import Outcome
 from sha_daemon.ingest import Busy, Ingest, Refused, Unavailable
-from sha_daemon.replies import Problem, Reply, unavailable
-from telemetry_common.contract import MAX_JOB_ID, ContractError, Update, decode_update
+from sha_daemon.records import storable_id
+from sha_daemon.replies import Problem, Reply, no_such_job, unavailable, unknown_job_type
+from telemetry_common.contract import ContractError, Update, decode_update
 from telemetry_common.logs import fields
 from telemetry_common.text import printable
 
@@ -35,18 +36,17 @@ class Receiver:
         """204 after the COMMIT. Raises Problem for every other answer."""
         ingest = self._ingests.get(job_type)
         if ingest is None:
-            known = ", ".join(sorted(self._ingests))
-            raise Problem(404, f"unknown job type '{printable(job_type)}'; this hub knows: {known}")
+            raise unknown_job_type(job_type, self._ingests)
         if content_type != "application/json":
             raise Problem(415, f"Content-Type must be application/json, not '{printable(content_type)}'")
-        if not _possible(job_id):
-            raise Problem(404, f"no {job_type} job '{printable(job_id)}'")
+        if not storable_id(job_id):
+            raise no_such_job(job_type, job_id)
         update = self._parse(ingest, job_type, job_id, body)
         if self._stopping:
             raise unavailable("the hub is stopping; try again")
         outcome = await _commit(ingest, job_id, update, len(body))
         if outcome.result is None:
-            raise Problem(404, f"no {job_type} job '{printable(job_id)}'")
+            raise no_such_job(job_type, job_id)
         self._note(job_id, outcome)
         return Reply(204, _result_headers(update, outcome))
 
@@ -80,11 +80,6 @@ class Receiver:
         if len(self._said) > REMEMBERED:
             self._said.popitem(last=False)
         return True
-
-
-def _possible(job_id: str) -> bool:
-    """Whether a row could have this id: short enough, and text (a path can smuggle in half a surrogate pair)."""
-    return len(job_id) <= MAX_JOB_ID and not any("\ud800" <= c <= "\udfff" for c in job_id)
 
 
 def _agrees(update: Update, job_type: str, job_id: str) -> None:

@@ -7,8 +7,15 @@ from typing import Literal
 
 from msgspec import Struct
 
+from telemetry_common.contract import MAX_JOB_ID
+
 StoredStatus = Literal["pending", "running", "completed", "failed", "cancelled"]
 StoredDiskStatus = Literal["pending", "running", "completed", "failed"]
+
+
+def storable_id(job_id: str) -> bool:
+    """Whether a row could have this id at all: short enough, and text (a path can smuggle in half a surrogate pair)."""
+    return 0 < len(job_id) <= MAX_JOB_ID and not any("\ud800" <= c <= "\udfff" for c in job_id)
 
 
 class Disk(Struct, frozen=True, kw_only=True):

@@ -1,10 +1,12 @@
 """What the hub answers, apart from the HTTP library that carries it. Errors are problem details (RFC 9457)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 
 import msgspec
 from msgspec import Struct
+
+from telemetry_common.text import printable
 
 PROBLEM = "application/problem+json"
 JSON = "application/json"
@@ -38,6 +40,14 @@ class Problem(Exception):
             "detail": self.detail,
         }
         return Reply(self.status, self.headers, msgspec.json.encode(body), PROBLEM)
+
+
+def no_such_job(job_type: str, job_id: str) -> Problem:
+    return Problem(404, f"no {job_type} job '{printable(job_id)}'")
+
+
+def unknown_job_type(job_type: str, known: Iterable[str]) -> Problem:
+    return Problem(404, f"unknown job type '{printable(job_type)}'; this hub knows: {', '.join(sorted(known))}")
 
 
 def unavailable(detail: str) -> Problem:

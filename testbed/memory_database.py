@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 from msgspec import structs
 
 from sha_daemon import cursor as cursors
-from sha_daemon.database import DatabaseAway, DatabaseError, RowLocked, Session
+from sha_daemon.database import MAX_PAGE, DatabaseAway, DatabaseError, RowLocked, Session
 from sha_daemon.records import Disk, Job, JobView, Page, Sample, SilentJob
 from telemetry_common.clock import Clock
 from testbed.memory_tables import Listening, Tables, as_stored, disk_as_stored, sample_as_stored
@@ -182,7 +182,7 @@ class MemorySession:
         return self._tables.jobs.get(job_id)
 
     def jobs(self, statuses: Sequence[str], limit: int, cursor: str | None) -> Page:
-        size = min(max(1, limit), 1000)
+        size = min(max(1, limit), MAX_PAGE)
         views = [v for v in self._tables.jobs.values() if not statuses or v.job.status in statuses]
         views.sort(key=_newness, reverse=True)
         if cursor is not None:
@@ -190,7 +190,7 @@ class MemorySession:
             end = _order(place.created_at, place.job_id)
             views = [view for view in views if _newness(view) < end]
         shown = tuple(structs.replace(v, job=structs.replace(v.job, disks=())) for v in views[:size])
-        return Page(jobs=shown, cursor=_end_of(shown[-1]) if len(views) > size else None)
+        return Page(jobs=shown, cursor=cursors.end_of(shown[-1]) if len(views) > size else None)
 
     def check_writes(self) -> None:
         """The twin's faults strike whole transactions."""
@@ -212,8 +212,3 @@ def _newness(view: JobView) -> tuple[float, str]:
 
 def _order(created_at: float | None, job_id: str) -> tuple[float, str]:
     return (-1.0 if created_at is None else created_at, job_id)
-
-
-def _end_of(view: JobView) -> str:
-    created_at = None if view.created_at is None else int(view.created_at)
-    return cursors.text(cursors.Place(created_at, view.job.job_id))

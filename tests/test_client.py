@@ -117,7 +117,7 @@ def test_every_line_it_sends_is_one_the_contract_takes(sidecar: ProducersSocket)
     job.fail("ends \ud800 \x00 badly" * 10_000, code="x")
     for line in sidecar.lines:
         for encoded in lines({**line, "disks": {d.pop("disk_index"): d for d in line.get("disks", [])}}):
-            decode_line(encoded)
+            assert decode_line(encoded).job_id == "j1"
 
 
 def test_after_a_reconnect_everything_is_said_again(sidecar: ProducersSocket) -> None:
