@@ -24,7 +24,7 @@ async def _serve(config: HubSettings) -> None:
     log.info(logs.fields("starting", version=__version__, listen=config.listen.address, database=config.database.name))
     try:
         async with hub.running(watchdog_interval()):
-            app = application(hub.receiver, hub.reader)
+            app = application(hub)
             async with served(
                 app,
                 sock,

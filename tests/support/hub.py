@@ -31,7 +31,7 @@ class Heard:
 async def running_hub(settings: HubSettings) -> AsyncIterator[tuple[Hub, Client]]:
     clock = SystemClock()
     hub = Hub(settings, clock, lambda kind, _: MariaDB(settings.database, kind), Lifecycle(Heard(), clock))
-    client = TestClient(TestServer(application(hub.receiver, hub.reader)))
+    client = TestClient(TestServer(application(hub)))
     try:
         async with hub.running(ping_seconds=1.0):
             await client.start_server()

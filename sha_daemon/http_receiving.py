@@ -1,0 +1,43 @@
+"""The routes where senders report."""
+
+import asyncio
+from collections.abc import Iterable
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from sha_daemon.http_answers import PREFIX, response
+from sha_daemon.receiving import Receiver
+from sha_daemon.replies import Problem
+from telemetry_common.text import printable
+
+BODY_SECONDS = 30.0
+"""For the whole of a body: a sender that takes longer is cut off, it keeps a connection from others."""
+
+
+def routes(receiver: Receiver) -> Iterable[web.RouteDef]:
+    async def post(request: web.Request) -> web.StreamResponse:
+        job_type, job_id = request.match_info["job_type"], request.match_info["job_id"]
+        body = await _body(request)
+        return response(await receiver.receive(job_type, job_id, request.content_type, body))
+
+    return [
+        web.post(f"{PREFIX}/telemetry/{{job_type}}/{{job_id}}", post),
+        web.post(f"{PREFIX}/telemetry/{{job_type}}", _post_without_id),
+        web.post(f"{PREFIX}/telemetry/{{job_type}}/", _post_without_id),
+    ]
+
+
+async def _post_without_id(request: web.Request) -> web.StreamResponse:
+    raise Problem(400, "the path has no job_id; post to /api/v1/telemetry/{job_type}/{job_id}")
+
+
+async def _body(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError:
+        raise Problem(408, f"the body did not arrive within {BODY_SECONDS:.0f} s") from None
+    except (web.RequestPayloadError, HttpProcessingError):
+        encoding = printable(request.headers.get("Content-Encoding", "identity"))
+        raise Problem(400, f"the body cannot be read with its Content-Encoding ({encoding})") from None
