@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from msgspec import Struct, structs
 
 from sha_daemon.database import Session
-from sha_daemon.records import Disk, Job, Sample
+from sha_daemon.records import Disk, Job, Sample, texts
 from sha_daemon.transitions import Receipt, Result, decide
 from telemetry_common.contract import Update
 
@@ -45,13 +45,14 @@ def apply(
     """
     if not arrivals:
         session.check_writes()
-    reading_us = max(session.listening_us(), estimate_us)
-    before = session.lock_jobs({arrival.job_id for arrival in arrivals})
-    work = _Work(before, reading_us)
+    locked = session.lock_jobs({arrival.job_id for arrival in arrivals})
+    work = _Work(locked.jobs, max(locked.listened_us, estimate_us))
     outcomes = [work.take(arrival) for arrival in arrivals]
     rowless = work.write(session)
-    for job_id, at in heard:
-        session.hear([job_id], at, reading_us)
+    if heard:
+        reading_us = max(session.listening_us(), estimate_us)
+        for job_id, at in heard:
+            session.hear([job_id], at, reading_us)
     return [_with_rowless(outcome, rowless.get(a.job_id)) for outcome, a in zip(outcomes, arrivals, strict=True)]
 
 
@@ -87,6 +88,7 @@ class _Work:
         jobs = [job for job_id, job in self._jobs.items() if job is not self._before[job_id]]
         if jobs:
             session.write_jobs(jobs)
+            session.write_texts([job for job in jobs if texts(job) != texts(self._before[job.job_id])])
         rowless: dict[str, tuple[int, ...]] = {}
         if self._disks:
             written = [(self._jobs[job_id], disk) for (job_id, _), disk in sorted(self._disks.items())]

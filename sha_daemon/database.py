@@ -8,7 +8,7 @@ one suite of tests: `mariadb.MariaDB`, and the in-memory twin of the fault simul
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
-from sha_daemon.records import Disk, Job, JobView, Page, Sample, SilentJob, StoredStatus
+from sha_daemon.records import Disk, Job, JobView, Locked, Page, Sample, SilentJob, StoredStatus
 
 T = TypeVar("T")
 
@@ -44,14 +44,20 @@ class RowRefused(DatabaseError):
 class Session(Protocol):
     """One open transaction. Every method may raise DatabaseError; then nothing of the transaction remains."""
 
-    def lock_jobs(self, job_ids: Iterable[str]) -> dict[str, Job]:
+    def lock_jobs(self, job_ids: Iterable[str]) -> Locked:
         """The jobs with their disks, their rows locked until the end of the transaction.
 
         Ids are compared exactly, whatever the collation says; unknown ids are absent from the answer.
         """
 
     def write_jobs(self, jobs: Sequence[Job]) -> None:
-        """Write every telemetry column of these (locked) jobs; not their disks."""
+        """Write every telemetry column of these (locked) jobs but their texts; not their disks.
+
+        What the server has against this and the writes below may be heard at the COMMIT only.
+        """
+
+    def write_texts(self, jobs: Sequence[Job]) -> None:
+        """Write phase, error message and the watchdog's message of these (locked) jobs."""
 
     def write_disks(self, disks: Sequence[tuple[Job, Disk]]) -> Sequence[tuple[str, int]]:
         """Write these disks of locked jobs; a disk without `row_id` gets a row where the table allows one.

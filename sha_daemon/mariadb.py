@@ -21,6 +21,7 @@ from sha_daemon.database import DatabaseAway, DatabaseError, RowRefused, Session
 from sha_daemon.job_types import BACKUP, JobType
 from sha_daemon.mariadb_errors import translated
 from sha_daemon.mariadb_session import MariaSession
+from sha_daemon.rows import JsonText
 from sha_daemon.schema import Tables, inspect
 from sha_daemon.worker_thread import WorkerThread
 
@@ -28,7 +29,11 @@ T = TypeVar("T")
 
 _IDLE_SECONDS = 1.0
 """A connection that rested for longer is asked whether it still lives before a transaction is begun on it."""
-_CONVERSIONS = conversions | {FIELD_TYPE.DECIMAL: float, FIELD_TYPE.NEWDECIMAL: float}
+_CONVERSIONS = conversions | {
+    FIELD_TYPE.DECIMAL: float,
+    FIELD_TYPE.NEWDECIMAL: float,
+    JsonText: lambda value, _: value.literal(),
+}
 
 
 class Link:
@@ -154,8 +159,9 @@ class MariaDB:
     def _transaction(self, work: Callable[[Session], T]) -> T:
         link, tables = self._connected()
         try:
-            result = work(MariaSession(link, tables, self._kind))
-            link.commit()
+            session = MariaSession(link, tables, self._kind)
+            result = work(session)
+            session.commit()
         except DatabaseError as error:
             self._give_up(link, error)
             raise

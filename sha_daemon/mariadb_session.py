@@ -9,7 +9,7 @@ from sha_daemon import cursor as cursors
 from sha_daemon import rows, statements
 from sha_daemon.database import MAX_PAGE, RowRefused, SchemaMissing
 from sha_daemon.job_types import JobType
-from sha_daemon.records import Disk, Job, JobView, Page, Sample, SilentJob, StoredStatus, storable_id
+from sha_daemon.records import Disk, Job, JobView, Locked, Page, Sample, SilentJob, StoredStatus, storable_id
 from sha_daemon.schema import Tables
 
 
@@ -32,31 +32,47 @@ class MariaSession:
         self._tables = tables
         self._rows = rows.Rows(kind)
         self._sql = statements.Statements(kind)
+        self._unsent: list[tuple[str, rows.JsonText]] = []
 
-    def lock_jobs(self, job_ids: Iterable[str]) -> dict[str, Job]:
+    def lock_jobs(self, job_ids: Iterable[str]) -> Locked:
         wanted = {job_id for job_id in job_ids if storable_id(job_id)}
         if not wanted:
-            return {}
-        found = self._link.rows(self._sql.lock_jobs(len(wanted)), *sorted(wanted))
-        jobs = [self._rows.job(row) for row in found if row[0] in wanted]
-        disks = self._locked_disks([job.job_id for job in jobs])
-        return {job.job_id: structs.replace(job, disks=disks.get(job.job_id, ())) for job in jobs}
-
-    def _locked_disks(self, job_ids: list[str]) -> dict[str, tuple[Disk, ...]]:
-        if not job_ids:
-            return {}
-        return self._rows.by_job(self._link.rows(self._sql.lock_disks(len(job_ids), self._tables.disk_index), *job_ids))
+            return Locked()
+        statement = self._sql.lock_jobs(len(wanted), self._tables.disk_index, self._tables.disk_collation)
+        found = self._link.rows(statement, *sorted(wanted))
+        if not found:
+            return Locked()
+        if found[0][1] is None:
+            raise SchemaMissing("cannot read the listening clock: telemetry_listening has no row with id 1")
+        jobs = self._rows.locked(text for text, _ in found)
+        return Locked({job_id: job for job_id, job in jobs.items() if job_id in wanted}, int(found[0][1]))
 
     def write_jobs(self, jobs: Sequence[Job]) -> None:
-        statement = self._sql.write_jobs(self._tables.id_collation)
-        for parameter in rows.parameters(self._rows.of_job(job) for job in jobs):
-            self._link.execute(statement, parameter)
+        self._later(self._sql.write_jobs(self._tables.id_collation), [self._rows.of_job(job) for job in jobs])
+
+    def write_texts(self, jobs: Sequence[Job]) -> None:
+        self._later(self._sql.write_texts(self._tables.id_collation), [rows.texts_of(job) for job in jobs])
 
     def write_disks(self, disks: Sequence[tuple[Job, Disk]]) -> Sequence[tuple[str, int]]:
-        stored = (self._rows.of_disk(disk) for _, disk in disks if disk.row_id is not None)
-        for parameter in rows.parameters(stored):
-            self._link.execute(self._sql.write_disks(), parameter)
+        stored = [self._rows.of_disk(disk) for _, disk in disks if disk.row_id is not None]
+        self._later(self._sql.write_disks(), stored)
         return self._add_disks([(job, disk) for job, disk in disks if disk.row_id is None])
+
+    def _later(self, statement: str, written: Sequence[list[object]]) -> None:
+        """Kept for `commit`, unless there is more than one parameter's worth of it."""
+        parameters = list(rows.parameters(written))
+        for parameter in parameters[:-1]:
+            self._link.execute(statement, parameter)
+        self._unsent += [(statement, parameter) for parameter in parameters[-1:]]
+
+    def commit(self) -> None:
+        """What was to be written and the COMMIT, in one question to the server."""
+        if not self._unsent:
+            self._link.execute(statements.COMMIT)
+            return
+        block = statements.committed_together([statement for statement, _ in self._unsent])
+        self._link.execute(block, *(parameter for _, parameter in self._unsent))
+        self._unsent = []
 
     def _add_disks(self, disks: list[tuple[Job, Disk]]) -> list[tuple[str, int]]:
         """All at once; one by one only where the table refuses some (a constraint of another program's making)."""
@@ -69,7 +85,7 @@ class MariaSession:
         return refused
 
     def _insert_disks(self, disks: list[tuple[Job, Disk]]) -> None:
-        for parameter in rows.parameters(self._rows.of_new_disk(job, disk) for job, disk in disks):
+        for parameter in rows.parameters([self._rows.of_new_disk(job, disk) for job, disk in disks]):
             self._link.execute(self._sql.add_disks(), parameter)
 
     def _insert_disk(self, job: Job, disk: Disk) -> bool:
@@ -80,8 +96,7 @@ class MariaSession:
         return True
 
     def add_history(self, samples: Sequence[Sample]) -> None:
-        for parameter in rows.parameters(rows.of_sample(sample) for sample in samples):
-            self._link.execute(self._sql.add_history(), parameter)
+        self._later(self._sql.add_history(), [rows.of_sample(sample) for sample in samples])
 
     def hear(self, job_ids: Iterable[str], at: float, heard_us: int) -> None:
         wanted = sorted({job_id for job_id in job_ids if storable_id(job_id)})

@@ -58,6 +58,21 @@ class Job(Struct, frozen=True, kw_only=True):
     disks: tuple[Disk, ...] = ()
 
 
+def texts(job: Job) -> tuple[str, str | None, str | None]:
+    """What is written only where it has changed: text costs the database more than figures do."""
+    return job.current_phase, job.error_message, job.watchdog_message
+
+
+class Locked(Struct, frozen=True):
+    """Jobs whose rows (and their disks') are held until the end of the transaction.
+
+    `listened_us` is the listening clock's reading; 0 where no job was found, for nobody needs it then.
+    """
+
+    jobs: dict[str, Job] = {}
+    listened_us: int = 0
+
+
 class Sample(Struct, frozen=True, kw_only=True):
     """One point of a job's history, at its event time. Unique per job and `seq`."""
 

@@ -44,10 +44,11 @@ class Reader(Protocol):
 class Tables(Struct, frozen=True, kw_only=True):
     """`id_collation` is that of the jobs' id; `context_required`: a disk's row must name a backup context.
 
-    `disk_index` is the name of the disks' index on their job and index.
+    `disk_index` is the name of the disks' index on their job and index, `disk_collation` that of their job's id.
     """
 
     id_collation: str
+    disk_collation: str
     context_required: bool
     disk_index: str
     server: str
@@ -64,22 +65,28 @@ def inspect(reader: Reader, kind: JobType) -> Tables:
     lacking = _missing(columns, kind)
     if lacking:
         raise SchemaMissing(f"cannot use the tables: {_some(lacking)} missing; run `shactl db migrate`")
-    collation = str(columns[kind.jobs_table, "id"][0])
-    if not _COLLATION.fullmatch(collation):
-        raise SchemaMissing(
-            f"cannot use the tables: {kind.jobs_table}.id has collation {collation}; it must be one of utf8mb4"
-        )
     index = reader.rows(_DISK_INDEX, kind.disks_table, kind.disk_job_column)
     if not index or "`" in index[0][0]:
         raise SchemaMissing(
             f"cannot use the tables: {kind.disks_table} has no unique index on its job; run `shactl db migrate`"
         )
     return Tables(
-        id_collation=collation,
+        id_collation=_collation(columns, kind.jobs_table, "id"),
+        disk_collation=_collation(columns, kind.disks_table, kind.disk_job_column),
         context_required=columns[kind.disks_table, "vm_backup_context_id"][1] == "NO",
         disk_index=str(index[0][0]),
         server=str(reader.rows("SELECT VERSION()")[0][0]),
     )
+
+
+def _collation(columns: dict[tuple[str, str], tuple[object, object]], table: str, column: str) -> str:
+    """It goes into statements as it is. Raises SchemaMissing for one that ids cannot be compared by."""
+    collation = str(columns[table, column][0])
+    if not _COLLATION.fullmatch(collation):
+        raise SchemaMissing(
+            f"cannot use the tables: {table}.{column} has collation {collation}; it must be one of utf8mb4"
+        )
+    return collation
 
 
 def _columns(reader: Reader, kind: JobType) -> dict[tuple[str, str], tuple[object, object]]:

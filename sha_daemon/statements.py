@@ -36,6 +36,17 @@ ADVANCE_LISTENING = """UPDATE telemetry_listening SET listened_us = LAST_INSERT_
 # Changes nothing, and fails as any write would where the server takes none.
 CHECK_WRITES = "UPDATE telemetry_listening SET listened_us = listened_us WHERE id = 1"
 
+COMMIT = "COMMIT"
+
+
+def committed_together(statements: Sequence[str]) -> str:
+    """One question to the server instead of one for each: every answer costs the driver's thread a wait for its turn.
+
+    The first that fails ends the block before its COMMIT.
+    """
+    return f"BEGIN NOT ATOMIC {' ; '.join(statements)} ; COMMIT ; END"
+
+
 # Asked each time: an administrator can change it while connections live.
 DURABLE = "SELECT @@GLOBAL.innodb_flush_log_at_trx_commit = 1"
 
@@ -52,42 +63,49 @@ class Statements:
         self._jobs = kind.jobs_table
         self._disks = kind.disks_table
         self._of_job = kind.disk_job_column
-        self._disk = f"""{self._of_job}, disk_index, id, status, bytes_transferred, total_bytes, progress_percent,
- {_seconds("completed_at")}"""
+        self._disk = f"""d.{self._of_job}, d.disk_index, d.id, d.status, d.bytes_transferred, d.total_bytes,
+ d.progress_percent, {_seconds("d.completed_at")}"""
         self._pending, self._running = (kind.job_statuses.stored(status) for status in ("pending", "running"))
         self._failed = kind.job_statuses.stored("failed")
         self._index = f"FROM {self._jobs} FORCE INDEX (idx_telemetry_silence) WHERE status = '{self._running}'"
         self._silent = f"""SELECT id, telemetry_heard_us, {_seconds("last_telemetry_at")}, {_seconds("started_at")},
  telemetry_idle_seconds {self._index}"""
 
-    def lock_jobs(self, count: int) -> str:
-        """In the order of the primary key, always: two hubs that lock the same jobs then wait, and never deadlock."""
-        return f"""SELECT {_JOB} FROM {self._jobs} j FORCE INDEX (PRIMARY) WHERE j.id IN ({_marks(count)})
- ORDER BY j.id FOR UPDATE"""
+    def lock_jobs(self, count: int, disk_index: str, disk_collation: str) -> str:
+        """Jobs with their disks, a row for each disk, each row one JSON text: the driver's work is per column.
 
-    def lock_disks(self, count: int, index: str) -> str:
-        """By the index on the job, always: a scan of the table would wait for the disks of strangers."""
-        return f"""SELECT {self._disk} FROM {self._disks} FORCE INDEX (`{index}`)
- WHERE {self._of_job} IN ({_marks(count)}) FOR UPDATE"""
+        In the order of the primary key, always: two hubs that lock the same jobs then wait, and never deadlock. Disks
+        by their index on the job, always: a scan of the table would wait for the disks of strangers. The listening
+        clock's reading comes along, unlocked, to save a question of its own.
+        """
+        return f"""SELECT JSON_ARRAY({_JOB}, {self._disk}), ({LISTENING}) FROM {self._jobs} j FORCE INDEX (PRIMARY)
+ LEFT JOIN {self._disks} d FORCE INDEX (`{disk_index}`) ON d.{self._of_job} = j.id COLLATE {disk_collation}
+ WHERE j.id IN ({_marks(count)}) ORDER BY j.id FOR UPDATE"""
 
     def write_jobs(self, collation: str) -> str:
         """STRAIGHT_JOIN and the id's own collation: row by row of the JSON, one look-up by primary key each.
 
-        Short text is wider here than in the table, so that what does not fit is an error there, not cut off.
+        Without the texts: a TEXT among the new values makes the server keep them all in a table on disk.
         """
         return f"""UPDATE JSON_TABLE(%s, '$[*]' COLUMNS (
  id VARCHAR(64) CHARACTER SET utf8mb4 COLLATE {collation} PATH '$[0]',
- status VARCHAR(16) PATH '$[1]', phase TEXT PATH '$[2]', moved BIGINT PATH '$[3]', total BIGINT PATH '$[4]',
- speed BIGINT PATH '$[5]', eta INT PATH '$[6]', percent DOUBLE PATH '$[7]', error TEXT PATH '$[8]',
- started VARCHAR(19) PATH '$[9]', completed VARCHAR(19) PATH '$[10]', telemetry VARCHAR(19) PATH '$[11]',
- seq BIGINT PATH '$[12]', idle INT PATH '$[13]', heard BIGINT PATH '$[14]', failed VARCHAR(19) PATH '$[15]',
- message TEXT PATH '$[16]')) u
+ status VARCHAR(16) PATH '$[1]', moved BIGINT PATH '$[2]', total BIGINT PATH '$[3]', speed BIGINT PATH '$[4]',
+ eta INT PATH '$[5]', percent DOUBLE PATH '$[6]', started VARCHAR(19) PATH '$[7]', completed VARCHAR(19) PATH '$[8]',
+ telemetry VARCHAR(19) PATH '$[9]', seq BIGINT PATH '$[10]', idle INT PATH '$[11]', heard BIGINT PATH '$[12]',
+ failed VARCHAR(19) PATH '$[13]')) u
  STRAIGHT_JOIN {self._jobs} j FORCE INDEX (PRIMARY) ON j.id = u.id
- SET j.status = u.status, j.current_phase = u.phase, j.bytes_transferred = u.moved, j.total_bytes = u.total,
- j.transfer_speed_bps = u.speed, j.eta_seconds = u.eta, j.progress_percent = u.percent, j.error_message = u.error,
- j.started_at = u.started, j.completed_at = u.completed, j.last_telemetry_at = u.telemetry, j.telemetry_seq = u.seq,
- j.telemetry_idle_seconds = u.idle, j.telemetry_heard_us = u.heard, j.watchdog_failed_at = u.failed,
- j.watchdog_message = u.message"""
+ SET j.status = u.status, j.bytes_transferred = u.moved, j.total_bytes = u.total, j.transfer_speed_bps = u.speed,
+ j.eta_seconds = u.eta, j.progress_percent = u.percent, j.started_at = u.started, j.completed_at = u.completed,
+ j.last_telemetry_at = u.telemetry, j.telemetry_seq = u.seq, j.telemetry_idle_seconds = u.idle,
+ j.telemetry_heard_us = u.heard, j.watchdog_failed_at = u.failed"""
+
+    def write_texts(self, collation: str) -> str:
+        """Text is wider here than in the table, so that what does not fit is an error there, not cut off."""
+        return f"""UPDATE JSON_TABLE(%s, '$[*]' COLUMNS (
+ id VARCHAR(64) CHARACTER SET utf8mb4 COLLATE {collation} PATH '$[0]',
+ phase TEXT PATH '$[1]', error TEXT PATH '$[2]', message TEXT PATH '$[3]')) u
+ STRAIGHT_JOIN {self._jobs} j FORCE INDEX (PRIMARY) ON j.id = u.id
+ SET j.current_phase = u.phase, j.error_message = u.error, j.watchdog_message = u.message"""
 
     def write_disks(self) -> str:
         return f"""UPDATE JSON_TABLE(%s, '$[*]' COLUMNS (
@@ -150,7 +168,7 @@ class Statements:
         return f"SELECT {_VIEW} FROM {self._jobs} j WHERE j.id = %s AND BINARY j.id = %s"
 
     def read_disks(self) -> str:
-        return f"SELECT {self._disk} FROM {self._disks} WHERE {self._of_job} = %s AND BINARY {self._of_job} = %s"
+        return f"SELECT {self._disk} FROM {self._disks} d WHERE d.{self._of_job} = %s AND BINARY d.{self._of_job} = %s"
 
     def list_jobs(self, statuses: int, after: str) -> str:
         """Newest first by (created_at, id); `after` is AFTER_TIME or AFTER_NO_TIME, or empty for the first page."""

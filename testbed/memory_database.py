@@ -12,7 +12,7 @@ from msgspec import structs
 
 from sha_daemon import cursor as cursors
 from sha_daemon.database import MAX_PAGE, DatabaseAway, DatabaseError, RowLocked, Session
-from sha_daemon.records import Disk, Job, JobView, Page, Sample, SilentJob
+from sha_daemon.records import Disk, Job, JobView, Locked, Page, Sample, SilentJob
 from telemetry_common.clock import Clock
 from testbed.memory_tables import Listening, Tables, as_stored, disk_as_stored, sample_as_stored
 
@@ -87,7 +87,11 @@ class MemorySession:
         self._now = now
         self._context_required = context_required
 
-    def lock_jobs(self, job_ids: Iterable[str]) -> dict[str, Job]:
+    def lock_jobs(self, job_ids: Iterable[str]) -> Locked:
+        found = self._stored(job_ids)
+        return Locked(found, self._tables.listening.listened_us) if found else Locked()
+
+    def _stored(self, job_ids: Iterable[str]) -> dict[str, Job]:
         return {job_id: self._tables.jobs[job_id].job for job_id in sorted(set(job_ids)) if job_id in self._tables.jobs}
 
     def write_jobs(self, jobs: Sequence[Job]) -> None:
@@ -95,7 +99,13 @@ class MemorySession:
             stored = self._tables.jobs.get(job.job_id)
             if stored is not None:
                 kept = structs.replace(as_stored(job), disks=stored.job.disks, context_id=stored.job.context_id)
-                self._tables.put_job(structs.replace(stored, job=kept))
+                self._change(job.job_id, _with_texts(kept, stored.job))
+
+    def write_texts(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            stored = self._tables.jobs.get(job.job_id)
+            if stored is not None:
+                self._change(job.job_id, _with_texts(stored.job, job))
 
     def write_disks(self, disks: Sequence[tuple[Job, Disk]]) -> Sequence[tuple[str, int]]:
         refused: list[tuple[str, int]] = []
@@ -121,7 +131,7 @@ class MemorySession:
             self._tables.put_sample(sample_as_stored(sample))
 
     def hear(self, job_ids: Iterable[str], at: float, heard_us: int) -> None:
-        for job_id, job in self.lock_jobs(job_ids).items():
+        for job_id, job in self._stored(job_ids).items():
             if job.status == "running":
                 reading = max(job.heard_us or 0, heard_us)
                 self._change(job_id, structs.replace(job, last_telemetry_at=math.floor(at), heard_us=reading))
@@ -204,6 +214,15 @@ class MemorySession:
             if view.job.status in counts:
                 counts[view.job.status] += 1
         return counts
+
+
+def _with_texts(job: Job, texts: Job) -> Job:
+    return structs.replace(
+        job,
+        current_phase=texts.current_phase,
+        error_message=texts.error_message,
+        watchdog_message=texts.watchdog_message,
+    )
 
 
 def _newness(view: JobView) -> tuple[float, str]:

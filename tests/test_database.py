@@ -8,7 +8,7 @@ from msgspec import structs
 
 from sha_daemon import cursor
 from sha_daemon.database import DatabaseAway, Session
-from sha_daemon.records import Disk, Job, Sample, SilentJob
+from sha_daemon.records import Disk, Job, Locked, Sample, SilentJob
 from tests.support.databases import Prepared, running, stored, write
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ FULL = Job(
 
 def disks_written(*disks: Disk) -> Callable[[Session], object]:
     def work(session: Session) -> object:
-        job = session.lock_jobs(["job-1"])["job-1"]
+        job = session.lock_jobs(["job-1"]).jobs["job-1"]
         by_index = {disk.disk_index: disk.row_id for disk in job.disks}
         return session.write_disks([(job, structs.replace(d, row_id=by_index.get(d.disk_index))) for d in disks])
 
@@ -48,7 +48,7 @@ async def test_every_column_of_a_job_comes_back_as_it_was_written(prepared: Prep
     prepared.add_job(running("job-1"))
     await prepared.database.run(write(FULL))
     assert await stored(prepared) == FULL
-    assert (await prepared.database.run(lambda session: session.lock_jobs(["job-1"])))["job-1"] == FULL
+    assert (await prepared.database.run(lambda session: session.lock_jobs(["job-1"]))).jobs["job-1"] == FULL
 
 
 async def test_what_is_none_is_written_as_none(prepared: Prepared) -> None:
@@ -94,7 +94,7 @@ async def test_many_jobs_are_written_at_once_each_with_its_own_figures(prepared:
         prepared.add_job(running(f"job-{n:02}"))
     await prepared.database.run(write(*[running(f"job-{n:02}", bytes_transferred=n) for n in range(30)]))
     jobs = await prepared.database.run(lambda session: session.lock_jobs([f"job-{n:02}" for n in range(40)]))
-    assert [jobs[f"job-{n:02}"].bytes_transferred for n in range(40)] == [*range(30), *[0] * 10]
+    assert [jobs.jobs[f"job-{n:02}"].bytes_transferred for n in range(40)] == [*range(30), *[0] * 10]
 
 
 async def test_long_error_texts_of_many_jobs_fit_in_one_transaction(prepared: Prepared) -> None:
@@ -111,7 +111,7 @@ async def test_long_error_texts_of_many_jobs_fit_in_one_transaction(prepared: Pr
 async def test_ids_are_compared_exactly_whatever_the_collation_says(prepared: Prepared, other: str) -> None:
     prepared.add_job(running("job-ä"))
     database = prepared.database
-    assert await database.run(lambda session: session.lock_jobs([other])) == {}
+    assert await database.run(lambda session: session.lock_jobs([other])) == Locked()
     assert await database.run(lambda session: session.job(other)) is None
     await database.run(lambda session: session.hear([other], 1_760_000_000, 5))
     silent = SilentJob(job_id=other, heard_us=None, last_telemetry_at=None, started_at=None)
@@ -126,7 +126,7 @@ async def test_nothing_is_locked_and_nothing_written_for_no_job(prepared: Prepar
         session.hear([], 1.0, 1)
         return session.lock_jobs([]), list(session.write_disks([]))
 
-    assert await prepared.database.run(work) == ({}, [])
+    assert await prepared.database.run(work) == (Locked(), [])
 
 
 async def test_disks_are_written_and_new_ones_added(prepared: Prepared) -> None:
@@ -155,7 +155,7 @@ async def test_a_disk_that_got_its_row_meanwhile_is_refused_and_the_others_are_n
     prepared.add_job(running("job-1", disks=(Disk(disk_index=0),)))
 
     def work(session: Session) -> object:
-        job = session.lock_jobs(["job-1"])["job-1"]
+        job = session.lock_jobs(["job-1"]).jobs["job-1"]
         return session.write_disks([(job, Disk(disk_index=0)), (job, Disk(disk_index=1))])
 
     assert await prepared.database.run(work) == [("job-1", 0)]

@@ -81,8 +81,18 @@ def crowded(hub: OnMariaDB) -> OnMariaDB:
 
 
 async def test_jobs_are_written_by_primary_key(crowded: OnMariaDB) -> None:
-    row = '[["job-7", "running", "x", 1, 1, 1, 1, 1, null, null, null, null, 1, null, 1, null, null]]'
+    row = '[["job-7", "running", 1, 1, 1, 1, 1, null, null, null, 1, null, 1, null]]'
     assert plan(crowded, SQL.write_jobs("utf8mb4_unicode_ci"), row)["j"] == ("eq_ref", "PRIMARY", 1)
+    texts = '[["job-7", "x", null, null]]'
+    assert plan(crowded, SQL.write_texts("utf8mb4_unicode_ci"), texts)["j"] == ("eq_ref", "PRIMARY", 1)
+
+
+async def test_figures_are_written_without_a_table_on_disk(crowded: OnMariaDB) -> None:
+    rows = ", ".join(f'["job-{n}", "running", 1, 1, 1, 1, 1, null, null, null, 1, null, 1, null]' for n in range(500))
+    on_disk = "SHOW SESSION STATUS LIKE 'Created_tmp_disk_tables'"
+    before = crowded.rows(on_disk)
+    crowded.execute(SQL.write_jobs("utf8mb4_unicode_ci"), f"[{rows}]")
+    assert crowded.rows(on_disk) == before
 
 
 async def test_disks_are_written_by_primary_key(crowded: OnMariaDB) -> None:
@@ -90,12 +100,13 @@ async def test_disks_are_written_by_primary_key(crowded: OnMariaDB) -> None:
 
 
 async def test_jobs_and_disks_are_locked_by_their_ids(crowded: OnMariaDB) -> None:
-    ids = ("job-7", "job-8", "job-9")
-    assert plan(crowded, SQL.lock_jobs(3), *ids)["j"][:2] == ("range", "PRIMARY")
-    for count_of_ids in (3, 100, 500):
-        some = [f"job-{n}" for n in range(count_of_ids)]
-        disks = plan(crowded, SQL.lock_disks(count_of_ids, "uk_job_disk"), *some)["backup_disks"]
-        assert disks[:2] == ("range", "uk_job_disk")
+    for collation in ("utf8mb4_unicode_ci", "utf8mb4_general_ci"):
+        crowded.execute("ALTER TABLE backup_disks DROP FOREIGN KEY IF EXISTS fk_backup_disks_job")
+        crowded.execute(f"ALTER TABLE backup_disks CONVERT TO CHARACTER SET utf8mb4 COLLATE {collation}")
+        for count_of_ids in (3, 100, 500):
+            some = [f"job-{n}" for n in range(count_of_ids)]
+            found = plan(crowded, SQL.lock_jobs(count_of_ids, "uk_job_disk", collation), *some)
+            assert (found["j"][:2], found["d"][:2]) == (("range", "PRIMARY"), ("ref", "uk_job_disk"))
 
 
 async def test_the_sweep_reads_running_jobs_only(crowded: OnMariaDB) -> None:
@@ -148,7 +159,7 @@ async def test_where_nobody_listens_the_database_is_away(tmp_path: Path) -> None
 async def test_a_row_the_server_refuses_leaves_the_connection_usable(hub: OnMariaDB) -> None:
     hub.add_job(RUNNING)
     with pytest.raises(RowRefused, match="current_phase"):
-        await hub.database.run(lambda session: session.write_jobs([structs.replace(RUNNING, current_phase="x" * 51)]))
+        await hub.database.run(lambda session: session.write_texts([structs.replace(RUNNING, current_phase="x" * 51)]))
     assert await hub.database.run(count) == {"pending": 0, "running": 1}
 
 
@@ -159,7 +170,7 @@ async def test_waiting_for_anothers_lock_is_short_and_says_so(hub: OnMariaDB, ot
     with pytest.raises(RowLocked, match="1205"):
         await other.run(lambda session: session.lock_jobs(["job-1"]))
     hub.execute("ROLLBACK")
-    assert list(await other.run(lambda session: session.lock_jobs(["job-1"]))) == ["job-1"]
+    assert list((await other.run(lambda session: session.lock_jobs(["job-1"]))).jobs) == ["job-1"]
 
 
 async def test_a_connection_killed_while_idle_is_replaced_unnoticed(
@@ -182,7 +193,7 @@ async def test_a_connection_killed_in_a_transaction_is_away_and_then_back(hub: O
 
     with pytest.raises(DatabaseAway):
         await hub.database.run(work)
-    assert (await hub.database.run(lambda session: session.lock_jobs(["job-1"])))["job-1"].bytes_transferred == 0
+    assert (await hub.database.run(lambda session: session.lock_jobs(["job-1"]))).jobs["job-1"].bytes_transferred == 0
 
 
 async def test_a_server_killed_and_started_again_is_found_again(own_server: PrivateMariaDB) -> None:
@@ -213,7 +224,7 @@ async def test_a_cancelled_caller_does_not_undo_the_work(hub: OnMariaDB) -> None
     with pytest.raises(asyncio.CancelledError):
         await caller
     go_on.set()
-    assert (await hub.database.run(lambda session: session.lock_jobs(["job-1"])))["job-1"].bytes_transferred == 5
+    assert (await hub.database.run(lambda session: session.lock_jobs(["job-1"]))).jobs["job-1"].bytes_transferred == 5
 
 
 async def test_two_hubs_count_each_second_once(hub: OnMariaDB, other: MariaDB) -> None:

@@ -205,7 +205,7 @@ async def test_the_hub_works_on_the_live_hubs_tables(live_hub: Hub) -> None:
     database = MariaDB(live_hub.settings)
 
     def work(session: Session) -> object:
-        job = session.lock_jobs(["running-1", "RUNNING-1"])["running-1"]
+        job = session.lock_jobs(["running-1", "RUNNING-1"]).jobs["running-1"]
         session.write_jobs([job])
         return session.write_disks([(job, disk) for disk in job.disks] + [(job, Disk(disk_index=1))])
 

@@ -80,7 +80,11 @@ def running(job_id: str, **values: object) -> Job:
 
 
 def write(*jobs: Job) -> Callable[[Session], None]:
-    return lambda session: session.write_jobs(jobs)
+    def work(session: Session) -> None:
+        session.write_jobs(jobs)
+        session.write_texts(jobs)
+
+    return work
 
 
 async def stored(prepared: Prepared, job_id: str = "job-1") -> Job:
