@@ -4,12 +4,13 @@ from aiohttp import web
 
 from sha_daemon import http_reading, http_receiving
 from sha_daemon.app import Hub
-from sha_daemon.http_answers import problems
+from sha_daemon.http_answers import answering, nowhere
 from telemetry_common.contract import MAX_BODY_BYTES
 
 
 def application(hub: Hub) -> web.Application:
-    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[problems])
-    app.add_routes(http_receiving.routes(hub.receiver))
-    app.add_routes(http_reading.routes(hub.reader))
+    app = web.Application(client_max_size=MAX_BODY_BYTES)
+    app.add_routes(answering(http_receiving.routes(hub.receiver)))
+    app.add_routes(answering(http_reading.routes(hub.reader)))
+    app.add_routes(answering([web.route("*", "/{anywhere:.*}", nowhere)]))
     return app

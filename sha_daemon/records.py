@@ -15,7 +15,9 @@ StoredDiskStatus = Literal["pending", "running", "completed", "failed"]
 
 def storable_id(job_id: str) -> bool:
     """Whether a row could have this id at all: short enough, and text (a path can smuggle in half a surrogate pair)."""
-    return 0 < len(job_id) <= MAX_JOB_ID and not any("\ud800" <= c <= "\udfff" for c in job_id)
+    if not 0 < len(job_id) <= MAX_JOB_ID:
+        return False
+    return job_id.isascii() or not any("\ud800" <= c <= "\udfff" for c in job_id)
 
 
 class Disk(Struct, frozen=True, kw_only=True):
