@@ -33,6 +33,11 @@ class Outcome(Struct, frozen=True, kw_only=True):
     revived_after: float | None = None
     rowless_disks: tuple[int, ...] = ()
 
+    @property
+    def noteworthy(self) -> bool:
+        """Whether it is more than an ordinary update: something that the journal may want to know."""
+        return self.result == "final" or self.revived_after is not None or bool(self.rowless_disks)
+
 
 def apply(
     session: Session, arrivals: Sequence[Arrival], heard: Sequence[tuple[str, float]], estimate_us: int

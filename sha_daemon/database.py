@@ -50,6 +50,9 @@ class Session(Protocol):
         Ids are compared exactly, whatever the collation says; unknown ids are absent from the answer.
         """
 
+    def held_jobs(self, job_ids: Iterable[str]) -> set[str]:
+        """Those of the jobs of which another transaction holds the row, or a disk's. Waits for nobody."""
+
     def write_jobs(self, jobs: Sequence[Job]) -> None:
         """Write every telemetry column of these (locked) jobs but their texts; not their disks.
 

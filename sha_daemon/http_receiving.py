@@ -8,6 +8,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from sha_daemon.http_answers import PREFIX, response
 from sha_daemon.receiving import Receiver
+from sha_daemon.receiving_batch import BatchReceiver
 from sha_daemon.replies import JSON, Problem
 from telemetry_common.text import printable
 
@@ -16,12 +17,18 @@ BODY_SECONDS = 30.0
 
 
 def routes(receiver: Receiver) -> Iterable[web.RouteDef]:
+    batches = BatchReceiver(receiver)
+
     async def post(request: web.Request) -> web.StreamResponse:
         job_type, job_id = request.match_info["job_type"], request.match_info["job_id"]
         body = await _body(request)
         return response(await receiver.receive(job_type, job_id, _content_type(request), body))
 
+    async def post_batch(request: web.Request) -> web.StreamResponse:
+        return response(await batches.receive(_content_type(request), await _body(request)))
+
     return [
+        web.post(f"{PREFIX}/telemetry/batch", post_batch),
         web.post(f"{PREFIX}/telemetry/{{job_type}}/{{job_id}}", post),
         web.post(f"{PREFIX}/telemetry/{{job_type}}", _post_without_id),
         web.post(f"{PREFIX}/telemetry/{{job_type}}/", _post_without_id),

@@ -6,13 +6,12 @@ queue is bounded. A sender that hangs up loses only its answer: the update is in
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable
-
-from msgspec import Struct
+from collections.abc import Callable, Iterable, Sequence
 
 from sha_daemon.batch import Arrival, Outcome, apply
-from sha_daemon.database import Database, DatabaseAway, DatabaseConflict, DatabaseError, SchemaMissing
+from sha_daemon.database import Database, DatabaseAway, DatabaseConflict, DatabaseError, RowLocked, SchemaMissing
+from sha_daemon.held_rows import HeldRows
+from sha_daemon.ingest_queue import Answer, Busy, IngestQueue, NotStored, Refused, Ticket, Unavailable, Waiting
 from telemetry_common.clock import Clock
 from telemetry_common.contract import Update
 from telemetry_common.lifecycle import Pulse
@@ -28,30 +27,10 @@ ATTEMPTS = 5
 """How often a transaction is tried that met a conflict or lost its connection; the `seq` guard makes it safe."""
 PATIENCE_SECONDS = 5.0
 """A transaction that was under way for so long is not tried again: its senders wait, and can try another time."""
-MAX_QUEUED_BYTES = 64 << 20
-"""Of bodies that wait: a bound on memory whatever the bodies' size."""
 RETRY_SECONDS = 0.02
 """Pause before the second attempt; it doubles."""
 IDLE_SECONDS = 1.0
 """An idle writer still makes a turn this often, so that one can see that it lives."""
-
-
-class Busy(Exception):
-    """The queue is full: the sender should try again."""
-
-
-class Unavailable(Exception):
-    """The database cannot be written to now: the sender should try again."""
-
-
-class Refused(Exception):
-    """The database refuses this update; the journal has the reason."""
-
-
-class _Waiting(Struct):
-    arrival: Arrival
-    size: int
-    answer: asyncio.Future[Outcome]
 
 
 class Ingest:
@@ -63,14 +42,13 @@ class Ingest:
         self._database = database
         self._clock = clock
         self._estimate_us = estimate_us
-        self._max_queue = max_queue
         self._pulse = pulse
-        self._queue: deque[_Waiting] = deque()
+        self._queue = IngestQueue(max_queue)
+        self._held_rows = HeldRows(database)
         self._heard: dict[str, float] = {}
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._queued_bytes = 0
         self._turned_away = False
         self._under_way_since: float | None = None
         self.trouble = ""
@@ -88,17 +66,24 @@ class Ingest:
         return not (turned_away or stuck or self.trouble)
 
     async def submit(self, job_id: str, update: Update, size: int = 0) -> Outcome:
-        """Queue `update` (of `size` bytes) and wait until it is committed. Raises Busy, Unavailable or Refused."""
-        if len(self._queue) >= self._max_queue or self._queued_bytes + size > MAX_QUEUED_BYTES:
-            self._turned_away = True
-            raise Busy
-        arrival = Arrival(job_id, update, self._clock.wall())
-        waiting = _Waiting(arrival, size, asyncio.get_running_loop().create_future())
-        self._queue.append(waiting)
-        self._queued_bytes += size
-        self._idle.clear()
-        self._work.set()
-        return await waiting.answer
+        """Queue `update` (of `size` bytes) and wait until it is committed. Raises NotStored."""
+        (answer,) = await self.submit_all([(job_id, update, size)])
+        if isinstance(answer, NotStored):
+            raise answer
+        return answer
+
+    async def submit_all(self, updates: Sequence[tuple[str, Update, int]]) -> Sequence[Answer]:
+        """Queue these (job id, update, bytes) and wait until all are answered: the answers, in their order."""
+        at = self._clock.wall()
+        ticket = Ticket(len(updates))
+        for place, (job_id, update, size) in enumerate(updates):
+            if not self._queue.put(Waiting(Arrival(job_id, update, at), size, ticket, place)):
+                self._turned_away = True
+                ticket.settle(place, Busy())
+        if self._queue:
+            self._idle.clear()
+            self._work.set()
+        return await ticket.answers()
 
     def hear(self, job_id: str) -> None:
         """The job was heard, though what it said was not valid."""
@@ -119,11 +104,11 @@ class Ingest:
                 await self._wait_for_work()
                 if not self.trouble:
                     continue
-            batch = [self._queue.popleft() for _ in range(min(MAX_BATCH, len(self._queue)))]
-            self._queued_bytes -= sum(waiting.size for waiting in batch)
+            batch = self._queue.take(MAX_BATCH)
             heard, self._heard = list(self._heard.items()), {}
             self._under_way_since = self._clock.monotonic()
-            await self._commit(batch, heard)
+            held = await self._held_rows.known(_jobs(batch, heard))
+            await self._commit(*_without(held, batch, heard))
             self._under_way_since = None
 
     async def _wait_for_work(self) -> None:
@@ -134,23 +119,28 @@ class Ingest:
         except TimeoutError:
             return
 
-    async def _commit(self, batch: list[_Waiting], heard: list[tuple[str, float]]) -> None:
+    async def _commit(self, batch: list[Waiting], heard: list[tuple[str, float]]) -> None:
         """Commit and answer; a batch that fails for a reason of its own is split until the guilty one stands alone."""
         try:
             outcomes = await self._transact([waiting.arrival for waiting in batch], heard)
         except (DatabaseAway, SchemaMissing) as error:
             self._trouble_is(str(error))
             _answer_all(batch, Unavailable(str(error)))
+        except RowLocked as error:
+            held = await self._held_rows.among(_jobs(batch, heard))
+            if held:
+                await self._commit(*_without(held, batch, heard))
+            else:
+                await self._split(batch, heard, error)
         except Exception as error:
             await self._split(batch, heard, error)
         else:
             self._trouble_is("")
             self.committed += len(batch)
             for waiting, outcome in zip(batch, outcomes, strict=True):
-                if not waiting.answer.done():
-                    waiting.answer.set_result(outcome)
+                waiting.settle(outcome)
 
-    async def _split(self, batch: list[_Waiting], heard: list[tuple[str, float]], error: Exception) -> None:
+    async def _split(self, batch: list[Waiting], heard: list[tuple[str, float]], error: Exception) -> None:
         if len(batch) + len(heard) > 1:
             half, half_heard = (len(batch) + 1) // 2, len(heard) // 2
             await self._commit(batch[:half], heard[:half_heard])
@@ -182,7 +172,21 @@ class Ingest:
         self.trouble = trouble
 
 
-def _answer_all(batch: list[_Waiting], error: Exception) -> None:
+def _answer_all(batch: Iterable[Waiting], answer: Answer) -> None:
     for waiting in batch:
-        if not waiting.answer.done():
-            waiting.answer.set_exception(error)
+        waiting.settle(answer)
+
+
+def _jobs(batch: list[Waiting], heard: list[tuple[str, float]]) -> set[str]:
+    return {waiting.arrival.job_id for waiting in batch} | {job_id for job_id, _ in heard}
+
+
+def _without(
+    held: set[str], batch: list[Waiting], heard: list[tuple[str, float]]
+) -> tuple[list[Waiting], list[tuple[str, float]]]:
+    """What is left when the updates of jobs that another program holds are refused."""
+    if not held:
+        return batch, heard
+    _answer_all((waiting for waiting in batch if waiting.arrival.job_id in held), Refused("held by another program"))
+    left = [waiting for waiting in batch if waiting.arrival.job_id not in held]
+    return left, [(job_id, at) for job_id, at in heard if job_id not in held]

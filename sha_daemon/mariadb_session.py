@@ -47,6 +47,17 @@ class MariaSession:
         jobs = self._rows.locked(text for text, _ in found)
         return Locked({job_id: job for job_id, job in jobs.items() if job_id in wanted}, int(found[0][1]))
 
+    def held_jobs(self, job_ids: Iterable[str]) -> set[str]:
+        wanted = sorted({job_id for job_id in job_ids if storable_id(job_id)})
+        if not wanted:
+            return set()
+        questions = self._sql.rows_of_jobs(len(wanted)), self._sql.rows_of_disks(len(wanted), self._tables.disk_index)
+        held: set[str] = set()
+        for question in questions:
+            free = {row[0] for row in self._link.rows(question + statements.SKIP_LOCKED, *wanted)}
+            held |= {str(job_id) for key, job_id in self._link.rows(question, *wanted) if key not in free}
+        return held & set(wanted)
+
     def write_jobs(self, jobs: Sequence[Job]) -> None:
         self._later(self._sql.write_jobs(self._tables.id_collation), [self._rows.of_job(job) for job in jobs])
 
@@ -118,7 +129,9 @@ class MariaSession:
         return [rows.silent(row) for row in self._link.rows(self._sql.silent_jobs(), heard_before_us, limit)]
 
     def see_unseen_jobs(self, reading_us: int) -> None:
-        self._link.execute(self._sql.see_unseen(), reading_us)
+        found = [row[0] for row in self._link.rows(self._sql.unseen())]
+        if found:
+            self._link.execute(self._sql.see(len(found)), reading_us, *found)
 
     def never_heard_jobs(self, limit: int) -> list[SilentJob]:
         return [rows.silent(row) for row in self._link.rows(self._sql.never_heard(), limit)]

@@ -1,13 +1,16 @@
-"""One POST, from its bytes to its answer. Knows the contract and the queue, and no HTTP library."""
+"""An update, from its bytes to its answer. Knows the contract and the queue, and no HTTP library."""
 
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+from msgspec import Raw
 
 from sha_daemon.batch import Outcome
-from sha_daemon.ingest import Busy, Ingest, Refused, Unavailable
+from sha_daemon.ingest import Ingest
+from sha_daemon.ingest_queue import Answer, Busy, NotStored, Unavailable
 from sha_daemon.records import storable_id
-from sha_daemon.replies import Problem, Reply, no_such_job, unavailable, unknown_job_type
+from sha_daemon.replies import JSON, Problem, Reply, no_such_job, unavailable, unknown_job_type
 from telemetry_common.contract import ContractError, Update, decode_update
 from telemetry_common.logs import fields
 from telemetry_common.text import printable
@@ -33,24 +36,28 @@ class Receiver:
         self._stopping = True
 
     async def receive(self, job_type: str, job_id: str, content_type: str, body: bytes) -> Reply:
-        """204 after the COMMIT. Raises Problem for every other answer."""
+        """One update: 204 after the COMMIT. Raises Problem for every other answer."""
+        self.check(content_type)
+        update = self.read(job_type, job_id, body)
+        (became,) = await self.store(job_type, [(job_id, update, len(body))])
+        if isinstance(became, Problem):
+            raise became
+        return Reply(204, _result_headers(update, became))
+
+    def check(self, content_type: str) -> None:
+        """Whether a body of this type is taken at all now. Raises Problem."""
+        if content_type != JSON:
+            raise Problem(415, f"Content-Type must be {JSON}, not '{printable(content_type)}'")
+        if self._stopping:
+            raise unavailable("the hub is stopping; try again")
+
+    def read(self, job_type: str, job_id: str, body: bytes | Raw) -> Update:
+        """The update in `body`, if it is one for this job; the job is heard also if it is not. Raises Problem."""
         ingest = self._ingests.get(job_type)
         if ingest is None:
             raise unknown_job_type(job_type, self._ingests)
-        if content_type != "application/json":
-            raise Problem(415, f"Content-Type must be application/json, not '{printable(content_type)}'")
         if not storable_id(job_id):
             raise no_such_job(job_type, job_id)
-        update = self._parse(ingest, job_type, job_id, body)
-        if self._stopping:
-            raise unavailable("the hub is stopping; try again")
-        outcome = await _commit(ingest, job_id, update, len(body))
-        if outcome.result is None:
-            raise no_such_job(job_type, job_id)
-        self._note(job_id, outcome)
-        return Reply(204, _result_headers(update, outcome))
-
-    def _parse(self, ingest: Ingest, job_type: str, job_id: str, body: bytes) -> Update:
         try:
             update = decode_update(body)
             _agrees(update, job_type, job_id)
@@ -58,6 +65,20 @@ class Receiver:
             ingest.hear(job_id)
             raise Problem(400, str(error)) from None
         return update
+
+    async def store(self, job_type: str, updates: Sequence[tuple[str, Update, int]]) -> list[Outcome | Problem]:
+        """Commit these (job id, update, bytes); what became of each, in order."""
+        answers = await self._ingests[job_type].submit_all(updates)
+        return [self._became(job_type, job_id, answer) for (job_id, *_), answer in zip(updates, answers, strict=True)]
+
+    def _became(self, job_type: str, job_id: str, answer: Answer) -> Outcome | Problem:
+        if isinstance(answer, NotStored):
+            return _not_stored(answer)
+        if answer.result is None:
+            return no_such_job(job_type, job_id)
+        if answer.noteworthy:
+            self._note(job_id, answer)
+        return answer
 
     def _note(self, job_id: str, outcome: Outcome) -> None:
         """What the journal should know of an update, each once per job."""
@@ -89,15 +110,12 @@ def _agrees(update: Update, job_type: str, job_id: str) -> None:
         raise ContractError("`job_type` of the body differs from the one in the path")
 
 
-async def _commit(ingest: Ingest, job_id: str, update: Update, size: int) -> Outcome:
-    try:
-        return await ingest.submit(job_id, update, size)
-    except Busy:
-        raise unavailable("the hub has as many updates waiting as it takes; try again") from None
-    except Unavailable:
-        raise unavailable("the hub's database is not available; try again") from None
-    except Refused:
-        raise Problem(500, "the database refused this update; the hub's journal has the reason; try again") from None
+def _not_stored(why: NotStored) -> Problem:
+    if isinstance(why, Busy):
+        return unavailable("the hub has as many updates waiting as it takes; try again")
+    if isinstance(why, Unavailable):
+        return unavailable("the hub's database is not available; try again")
+    return Problem(500, "the database refused this update; the hub's journal has the reason; try again")
 
 
 def _result_headers(update: Update, outcome: Outcome) -> dict[str, str]:

@@ -11,6 +11,8 @@ from sha_daemon.job_types import JobType
 
 LOCK_WAIT_SECONDS = 1
 """For a row that another program holds; whole seconds, the server knows no less."""
+UNSEEN_AT_ONCE = 2000
+"""Running jobs that get their first reading in one sweep: it keeps the first one over an old hub's tables short."""
 JOB_COLUMNS = 18
 """How many columns `_JOB` selects: what comes behind them is the reader's own."""
 
@@ -37,6 +39,9 @@ ADVANCE_LISTENING = """UPDATE telemetry_listening SET listened_us = LAST_INSERT_
 CHECK_WRITES = "UPDATE telemetry_listening SET listened_us = listened_us WHERE id = 1"
 
 COMMIT = "COMMIT"
+
+# Behind a SELECT: lock what nobody else holds, and leave the rest out of the answer.
+SKIP_LOCKED = " FOR UPDATE SKIP LOCKED"
 
 
 def committed_together(statements: Sequence[str]) -> str:
@@ -81,6 +86,15 @@ class Statements:
         return f"""SELECT JSON_ARRAY({_JOB}, {self._disk}), ({LISTENING}) FROM {self._jobs} j FORCE INDEX (PRIMARY)
  LEFT JOIN {self._disks} d FORCE INDEX (`{disk_index}`) ON d.{self._of_job} = j.id COLLATE {disk_collation}
  WHERE j.id IN ({_marks(count)}) ORDER BY j.id FOR UPDATE"""
+
+    def rows_of_jobs(self, count: int) -> str:
+        """Key and job of these rows, to be asked with and without SKIP_LOCKED: the difference is held by others."""
+        return f"SELECT id, id FROM {self._jobs} FORCE INDEX (PRIMARY) WHERE id IN ({_marks(count)})"
+
+    def rows_of_disks(self, count: int, index: str) -> str:
+        """The same for the jobs' disks."""
+        return f"""SELECT id, {self._of_job} FROM {self._disks} FORCE INDEX (`{index}`)
+ WHERE {self._of_job} IN ({_marks(count)})"""
 
     def write_jobs(self, collation: str) -> str:
         """STRAIGHT_JOIN and the id's own collation: row by row of the JSON, one look-up by primary key each.
@@ -145,10 +159,14 @@ class Statements:
         return f"""{self._silent} AND telemetry_heard_us < %s AND last_telemetry_at IS NOT NULL
  ORDER BY telemetry_heard_us LIMIT %s"""
 
-    def see_unseen(self) -> str:
-        """By the same index; `LIMIT` keeps the first sweep over an old hub's tables short."""
-        return f"""UPDATE {self._jobs} SET telemetry_heard_us = %s
- WHERE status = '{self._running}' AND telemetry_heard_us IS NULL LIMIT 10000"""
+    def unseen(self) -> str:
+        """By the same index. What another program holds is left for the next sweep: waiting for it would keep the rows
+        locked that were found before it.
+        """
+        return f"SELECT id {self._index} AND telemetry_heard_us IS NULL LIMIT {UNSEEN_AT_ONCE}{SKIP_LOCKED}"
+
+    def see(self, count: int) -> str:
+        return f"UPDATE {self._jobs} SET telemetry_heard_us = %s WHERE id IN ({_marks(count)})"
 
     def never_heard(self) -> str:
         """By the index on (status, last_telemetry_at)."""

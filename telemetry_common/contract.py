@@ -123,25 +123,26 @@ _updates = msgspec.json.Decoder(Update)
 _lines = msgspec.json.Decoder(Line)
 
 
-def decode_update(body: bytes | memoryview) -> Update:
+def decode_update(body: bytes | memoryview | msgspec.Raw) -> Update:
     """The body of a POST. Raises ContractError; never anything else, whatever the bytes."""
-    update: Update = _decode(_updates, body)
+    update: Update = decoded(_updates, body)
     return update
 
 
 def decode_line(line: bytes | bytearray | memoryview) -> Line:
     """One line of the socket, without its newline. Raises ContractError; never anything else."""
-    decoded: Line = _decode(_lines, line)
-    return decoded
+    said: Line = decoded(_lines, line)
+    return said
 
 
-def _decode(decoder: msgspec.json.Decoder[Any], data: bytes | bytearray | memoryview) -> Any:
+def decoded(decoder: msgspec.json.Decoder[Any], data: bytes | bytearray | memoryview | msgspec.Raw) -> Any:
+    """What `decoder` makes of the bytes. Raises ContractError; never anything else."""
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
         raise ContractError(_explain(str(error))) from None
     except msgspec.DecodeError as error:
-        reason = str(error) if data else "it is empty"
+        reason = str(error) if memoryview(data) else "it is empty"
         raise ContractError(f"not valid JSON: {reason}") from None
     except UnicodeDecodeError as error:
         raise ContractError(f"not valid JSON: not UTF-8 at byte {error.start}") from None

@@ -89,10 +89,15 @@ class MemorySession:
 
     def lock_jobs(self, job_ids: Iterable[str]) -> Locked:
         found = self._stored(job_ids)
+        if self._held in found:
+            raise RowLocked("cannot wait for a row that another program holds")
         return Locked(found, self._tables.listening.listened_us) if found else Locked()
 
     def _stored(self, job_ids: Iterable[str]) -> dict[str, Job]:
         return {job_id: self._tables.jobs[job_id].job for job_id in sorted(set(job_ids)) if job_id in self._tables.jobs}
+
+    def held_jobs(self, job_ids: Iterable[str]) -> set[str]:
+        return {job_id for job_id in self._stored(job_ids) if job_id == self._held}
 
     def write_jobs(self, jobs: Sequence[Job]) -> None:
         for job in jobs:

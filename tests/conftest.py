@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from sha_daemon import migrations
-from sha_daemon.config import DatabaseSettings
+from sha_daemon.config import DatabaseSettings, HubSettings, Listen
 from sha_daemon.mariadb import connect
 from testbed.mariadb import PrivateMariaDB
 from tests.support.databases import InMemory, OnMariaDB, Prepared
+from tests.support.hub import running_hub
+from tests.support.world import World
 
 
 def pytest_configure() -> None:
@@ -44,6 +46,14 @@ def migrated_database(empty_database: DatabaseSettings) -> DatabaseSettings:
     migrations.apply(link, empty_database.name, migrations.known())
     link.close()
     return empty_database
+
+
+@pytest.fixture
+async def world(mariadb_server: PrivateMariaDB, migrated_database: DatabaseSettings) -> AsyncIterator[World]:
+    """A hub with a queue of 300 on a database of its own."""
+    settings = HubSettings(listen=Listen(max_queue=300), database=migrated_database)
+    async with running_hub(settings) as (hub, client):
+        yield World(hub, client, mariadb_server, migrated_database.name)
 
 
 @pytest.fixture(params=["mariadb", "memory"])

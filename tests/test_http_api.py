@@ -1,80 +1,19 @@
 """The HTTP contract on a real MariaDB: every answer, and what it promises about the database."""
 
 import asyncio
-import io
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sha_daemon.app import Hub
-from sha_daemon.config import DatabaseSettings, HubSettings, Listen
-from testbed.mariadb import PrivateMariaDB
-from tests.support.hub import Client, running_hub
+from sha_daemon.config import DatabaseSettings, HubSettings
+from tests.support.hub import running_hub
+from tests.support.world import PATH, World
 
 pytestmark = pytest.mark.integration
 
-PATH = "/api/v1/telemetry/backup"
 GOLDEN = Path(__file__).parent / "golden" / "messages"
-
-
-class World:
-    """The hub as a sender sees it, and its database as an administrator does."""
-
-    def __init__(self, hub: Hub, client: Client, server: PrivateMariaDB, database: str) -> None:
-        self.hub = hub
-        self.client = client
-        self._server = server
-        self._database = database
-
-    def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._server.connect(self._database) as connection, connection.cursor() as cursor:
-            cursor.execute(statement, values or None)
-            return list(cursor.fetchall())
-
-    @contextmanager
-    def transaction(self, statement: str) -> Iterator[None]:
-        """What another program does to the tables, left open within the block."""
-        with self._server.connect(self._database) as connection, connection.cursor() as cursor:
-            connection.begin()
-            cursor.execute(statement)
-            yield
-            connection.rollback()
-
-    def add(self, job_id: str, status: str = "running", disks: int = 0) -> str:
-        self.sql(
-            "INSERT INTO backup_jobs (id, vm_name, backup_type, status) VALUES (%s, 'pg', 'full', %s)", job_id, status
-        )
-        for index in range(disks):
-            self.sql("INSERT INTO backup_disks (backup_job_id, disk_index) VALUES (%s, %s)", job_id, index)
-        return job_id
-
-    def stored(self, job_id: str, columns: str) -> tuple[Any, ...]:
-        return self.sql(f"SELECT {columns} FROM backup_jobs WHERE id = %s", job_id)[0]
-
-    async def post(self, job_id: str, body: object) -> tuple[int, dict[str, str], Any]:
-        kind: dict[str, Any] = (
-            {"data": io.BytesIO(body), "headers": {"Content-Type": "application/json"}}
-            if isinstance(body, bytes)
-            else {"json": body}
-        )
-        async with self.client.post(f"{PATH}/{job_id}", **kind) as answer:
-            content = await answer.json(content_type=None) if answer.status != 204 else await answer.read()
-            return answer.status, dict(answer.headers), content
-
-    async def get(self, path: str) -> tuple[int, Any]:
-        async with self.client.get(path) as answer:
-            return answer.status, await answer.json(content_type=None)
-
-
-@pytest.fixture
-async def world(mariadb_server: PrivateMariaDB, migrated_database: DatabaseSettings) -> AsyncIterator[World]:
-    settings = HubSettings(listen=Listen(max_queue=300), database=migrated_database)
-    async with running_hub(settings) as (hub, client):
-        yield World(hub, client, mariadb_server, migrated_database.name)
 
 
 def is_problem(status: int, headers: dict[str, str], content: Any) -> bool:
@@ -316,10 +255,27 @@ async def test_a_row_held_by_another_program_delays_only_its_own_sender(world: W
     for n in range(4):
         world.add(f"j{n}")
     with world.transaction("SELECT * FROM backup_jobs WHERE id = 'j2' FOR UPDATE"):
-        posts = (world.post(f"j{n}", {"status": "running", "bytes_transferred": 1}) for n in range(4))
-        answers = await asyncio.gather(*posts)
-    assert [status for status, _, _ in answers] == [204, 204, 500, 204]
+        for _ in range(3):
+            posts = (world.post(f"j{n}", {"status": "running", "bytes_transferred": 1}) for n in range(4))
+            answers = await asyncio.gather(*posts)
+            assert [status for status, _, _ in answers] == [204, 204, 500, 204]
     assert (await world.post("j2", {"status": "running"}))[0] == 204
+
+
+async def test_rows_held_by_another_program_cost_one_wait_and_not_one_each_time(world: World) -> None:
+    for n in range(20):
+        world.add(f"j{n}", disks=1)
+    jobs = "SELECT * FROM backup_jobs WHERE id IN ('j1', 'j2') FOR UPDATE"
+    disks = "SELECT * FROM backup_disks WHERE backup_job_id = 'j3' FOR UPDATE"
+    with world.transaction(jobs), world.transaction(disks):
+        waits = "SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_waits'"
+        before = int(world.sql(waits)[0][1])
+        for _ in range(5):
+            posts = (world.post(f"j{n}", {"status": "running", "bytes_transferred": 1}) for n in range(20))
+            answers = await asyncio.gather(*posts)
+            assert [status for status, _, _ in answers] == [204, 500, 500, 500, *[204] * 16]
+        assert int(world.sql(waits)[0][1]) - before <= 2
+    assert [(await world.post(f"j{n}", {"status": "running"}))[0] for n in (1, 2, 3)] == [204] * 3
 
 
 async def test_a_server_that_may_lose_commits_is_degraded_but_used(world: World) -> None:

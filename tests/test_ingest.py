@@ -10,7 +10,8 @@ from msgspec import convert
 
 from sha_daemon.batch import Outcome
 from sha_daemon.database import DatabaseAway, DatabaseConflict, DatabaseError, Session
-from sha_daemon.ingest import MAX_QUEUED_BYTES, Busy, Ingest, Refused, Unavailable
+from sha_daemon.ingest import Ingest
+from sha_daemon.ingest_queue import MAX_QUEUED_BYTES, Busy, Refused, Unavailable
 from sha_daemon.records import Job
 from telemetry_common.contract import Update
 from telemetry_common.lifecycle import Pulse
@@ -217,5 +218,33 @@ def test_draining_waits_for_everything_that_was_queued() -> None:
         await asyncio.sleep(0)
         assert all(task.done() for task in tasks)
         assert database.tables.jobs["j9"].job.bytes_transferred == 1
+
+    with_ingest(scene)
+
+
+def test_a_row_that_another_program_holds_is_refused_alone_until_it_is_free() -> None:
+    async def scene(ingest: Ingest, database: Counting) -> None:
+        async def everybody() -> list[str]:
+            posts = (ingest.submit(f"j{n}", update()) for n in range(4))
+            return [type(answer).__name__ for answer in await asyncio.gather(*posts, return_exceptions=True)]
+
+        database.hold("j2")
+        assert await everybody() == ["Outcome", "Outcome", "Refused", "Outcome"]
+        before = database.transactions
+        assert await everybody() == ["Outcome", "Outcome", "Refused", "Outcome"]
+        assert database.transactions - before == 2, "one question, and the batch without the held row"
+        database.hold(None)
+        assert await everybody() == ["Outcome"] * 4
+        before = database.transactions
+        assert await everybody() == ["Outcome"] * 4
+        assert database.transactions - before == 1
+
+    with_ingest(scene)
+
+
+def test_the_answers_to_many_come_together_and_in_their_order() -> None:
+    async def scene(ingest: Ingest, _: Counting) -> None:
+        answers = await ingest.submit_all([("j1", update(seq=2), 1), ("nobody", update(), 1), ("j1", update(seq=1), 1)])
+        assert [getattr(answer, "result", answer) for answer in answers] == ["applied", None, "stale"]
 
     with_ingest(scene)

@@ -1,0 +1,91 @@
+"""What waits to be committed, bounded in number and bytes, and the tickets by which its senders wait."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from sha_daemon.batch import Arrival, Outcome
+
+MAX_QUEUED_BYTES = 64 << 20
+"""Of bodies that wait: a bound on memory whatever the bodies' size."""
+
+
+class NotStored(Exception):
+    """An update that was not stored; the sender keeps it and tries again."""
+
+
+class Busy(NotStored):
+    """The queue is full."""
+
+
+class Unavailable(NotStored):
+    """The database cannot be written to now."""
+
+
+class Refused(NotStored):
+    """The database refuses this update; the journal has the reason."""
+
+
+Answer = Outcome | NotStored
+
+
+class Ticket:
+    """The answers to the updates of one request. A sender that has hung up is answered like any other."""
+
+    def __init__(self, count: int) -> None:
+        self._answers: list[Answer] = [Unavailable()] * count
+        self._open = count
+        self._complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def settle(self, place: int, answer: Answer) -> None:
+        """Each place once."""
+        self._answers[place] = answer
+        self._open -= 1
+        if not self._open and not self._complete.done():
+            self._complete.set_result(None)
+
+    async def answers(self) -> Sequence[Answer]:
+        """In the order of the updates, when the last of them is settled."""
+        if self._open:
+            await self._complete
+        return self._answers
+
+
+class Waiting(Struct):
+    """One update in the queue: `size` bytes of a body, and where its answer belongs."""
+
+    arrival: Arrival
+    size: int
+    ticket: Ticket
+    place: int
+
+    def settle(self, answer: Answer) -> None:
+        self.ticket.settle(self.place, answer)
+
+
+class IngestQueue:
+    """First in, first out; at most `most` updates and MAX_QUEUED_BYTES."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._queue: deque[Waiting] = deque()
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def put(self, waiting: Waiting) -> bool:
+        """False, and nothing done, where it has no room."""
+        if len(self._queue) >= self._most or self.bytes + waiting.size > MAX_QUEUED_BYTES:
+            return False
+        self._queue.append(waiting)
+        self.bytes += waiting.size
+        return True
+
+    def take(self, most: int) -> list[Waiting]:
+        """The next ones, at most `most`."""
+        taken = [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
+        self.bytes -= sum(waiting.size for waiting in taken)
+        return taken
