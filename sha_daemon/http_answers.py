@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from aiohttp import web
 
+from sha_daemon.http_acknowledgement import Acknowledgement
 from sha_daemon.replies import Problem, Reply
 from telemetry_common.contract import MAX_BODY_BYTES
 
@@ -50,9 +51,9 @@ async def nowhere(request: web.Request) -> web.StreamResponse:
     raise Problem(405, detail, {"Allow": ", ".join(sorted(allowed))})
 
 
-def response(reply: Reply) -> web.Response:
-    if not reply.body:
-        return web.Response(status=reply.status, headers=reply.headers)
+def response(reply: Reply) -> web.StreamResponse:
+    if reply.status == 204:
+        return Acknowledgement(reply.headers)
     return web.Response(status=reply.status, headers=reply.headers, body=reply.body, content_type=reply.content_type)
 
 
