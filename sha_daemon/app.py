@@ -15,12 +15,15 @@ from sha_daemon.config import HubSettings
 from sha_daemon.database import Database
 from sha_daemon.health import Figures, Health
 from sha_daemon.ingest import Ingest
+from sha_daemon.ingest_queue import IngestQueue, Room
 from sha_daemon.job_types import BACKUP, JOB_TYPES, JobType
 from sha_daemon.listening import ListeningClock
 from sha_daemon.reading import Reader
 from sha_daemon.receiving import Receiver
 from sha_daemon.silence import Thresholds
+from sha_daemon.trouble import Trouble
 from sha_daemon.watchdog import StaleWatchdog
+from sha_daemon.writer import Writer
 from telemetry_common.clock import Clock
 from telemetry_common.lifecycle import Lifecycle
 from telemetry_common.logs import fields
@@ -29,6 +32,8 @@ log = logging.getLogger(__name__)
 
 Purpose = Literal["write", "watch", "read"]
 """One connection each, so that a slow reader delays no commit and no sweep."""
+WRITERS = 2
+"""Of one kind of job: with a second one the hub decides while the database commits. A third brings nothing more."""
 STUCK_SECONDS = 10.0
 """Beyond what it waits for by design, a part may be this late before it counts as stuck."""
 STATUS_SECONDS = 5.0
@@ -83,13 +88,18 @@ class Hub:
 
     def _parts(self, kind: JobType) -> Parts:
         settings, pulse = self._settings, self._lifecycle.pulse
-        ingest = Ingest(
-            self._open(kind, "write"),
-            self._clock,
-            self.listening.estimate_us,
-            settings.listen.max_queue,
-            pulse(f"{kind.name} writer", self._patience),
-        )
+        room, trouble = Room(settings.listen.max_queue), Trouble()
+        writers = [
+            Writer(
+                self._open(kind, "write"),
+                self._clock,
+                self.listening.estimate_us,
+                IngestQueue(room),
+                trouble,
+                pulse(f"{kind.name} writer {number}", self._patience),
+            )
+            for number in range(1, WRITERS + 1)
+        ]
         watchdog = StaleWatchdog(
             self._open(kind, "watch"),
             self.listening,
@@ -98,7 +108,7 @@ class Hub:
             fail_never_heard=settings.watchdog.never_heard == "fail",
             pulse=pulse(f"{kind.name} sweep", settings.watchdog.interval_seconds + 3 * self._patience),
         )
-        return Parts(ingest, watchdog, self._open(kind, "read"))
+        return Parts(Ingest(writers, trouble, self._clock), watchdog, self._open(kind, "read"))
 
     def accepting(self, accepting: bool) -> None:
         """Whether senders can reach the hub: only then does it listen, and silence count. There is no way back."""
@@ -131,7 +141,8 @@ class Hub:
         yield "health", self.health.run()
         yield "vouching", self._lifecycle.vouch(self.status, ping_seconds or STATUS_SECONDS)
         for name, parts in self.parts.items():
-            yield f"{name} writer", parts.ingest.run()
+            for number, writer in enumerate(parts.ingest, 1):
+                yield f"{name} writer {number}", writer.run()
             yield f"{name} sweep", parts.watchdog.run(self._settings.watchdog.interval_seconds)
 
     async def finish(self, deadline_seconds: float) -> None:

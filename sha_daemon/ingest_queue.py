@@ -65,27 +65,46 @@ class Waiting(Struct):
         self.ticket.settle(self.place, answer)
 
 
-class IngestQueue:
-    """First in, first out; at most `most` updates and MAX_QUEUED_BYTES."""
+class Room:
+    """What all queues together may hold: `most` updates and MAX_QUEUED_BYTES."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._queue: deque[Waiting] = deque()
+        self.updates = 0
         self.bytes = 0
+
+    def take(self, size: int) -> bool:
+        """Room for an update of so many bytes; False, and nothing taken, where there is none."""
+        if self.updates >= self._most or self.bytes + size > MAX_QUEUED_BYTES:
+            return False
+        self.updates += 1
+        self.bytes += size
+        return True
+
+    def give_back(self, updates: int, size: int) -> None:
+        self.updates -= updates
+        self.bytes -= size
+
+
+class IngestQueue:
+    """First in, first out."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._queue: deque[Waiting] = deque()
 
     def __len__(self) -> int:
         return len(self._queue)
 
     def put(self, waiting: Waiting) -> bool:
-        """False, and nothing done, where it has no room."""
-        if len(self._queue) >= self._most or self.bytes + waiting.size > MAX_QUEUED_BYTES:
+        """False, and nothing done, where there is no room."""
+        if not self._room.take(waiting.size):
             return False
         self._queue.append(waiting)
-        self.bytes += waiting.size
         return True
 
     def take(self, most: int) -> list[Waiting]:
         """The next ones, at most `most`."""
         taken = [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
-        self.bytes -= sum(waiting.size for waiting in taken)
+        self._room.give_back(len(taken), sum(waiting.size for waiting in taken))
         return taken

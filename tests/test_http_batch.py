@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sha_daemon.app import WRITERS
 from tests.support.world import World
 
 pytestmark = pytest.mark.integration
@@ -64,7 +65,7 @@ async def test_each_item_is_answered_in_order_with_what_a_single_post_would_have
     assert world.stored("j1", "bytes_transferred, telemetry_seq") == (7, 5)
 
 
-async def test_a_batch_is_one_transaction(world: World) -> None:
+async def test_a_batch_is_one_transaction_of_each_writer(world: World) -> None:
     world.sql(
         "INSERT INTO backup_jobs (id, vm_name, backup_type, status)"
         " SELECT CONCAT('j', seq), 'pg', 'full', 'running' FROM seq_0_to_299"
@@ -73,7 +74,7 @@ async def test_a_batch_is_one_transaction(world: World) -> None:
     before = int(world.sql(writes)[0][1])
     status, answers = await post(world, {"updates": [running(f"j{n}", bytes_transferred=n) for n in range(300)]})
     assert (status, {answer["status"] for answer in answers}) == (200, {204})
-    assert int(world.sql(writes)[0][1]) - before == 1
+    assert int(world.sql(writes)[0][1]) - before <= WRITERS
     assert world.stored("j299", "bytes_transferred") == (299,)
 
 

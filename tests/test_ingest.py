@@ -1,7 +1,6 @@
 """Group commit: what waits together is committed together, and no fault of one is another's."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -11,8 +10,10 @@ from msgspec import convert
 from sha_daemon.batch import Outcome
 from sha_daemon.database import DatabaseAway, DatabaseConflict, DatabaseError, Session
 from sha_daemon.ingest import Ingest
-from sha_daemon.ingest_queue import MAX_QUEUED_BYTES, Busy, Refused, Unavailable
+from sha_daemon.ingest_queue import MAX_QUEUED_BYTES, Busy, IngestQueue, Refused, Room, Unavailable
 from sha_daemon.records import Job
+from sha_daemon.trouble import Trouble
+from sha_daemon.writer import Writer
 from telemetry_common.contract import Update
 from telemetry_common.lifecycle import Pulse
 from testbed.memory_database import MemoryDatabase
@@ -52,13 +53,14 @@ def with_ingest(test: Callable[[Ingest, Counting], Coroutine[Any, Any, T]], max_
         database = Counting(clock)
         for n in range(10):
             database.add_job(Job(job_id=f"j{n}", status="running"))
-        ingest = Ingest(database, clock, lambda: 0, max_queue, Pulse("writer", 60, clock))
+        queue, trouble = IngestQueue(Room(max_queue)), Trouble()
+        writer = Writer(database, clock, lambda: 0, queue, trouble, Pulse("writer", 60, clock))
         async with asyncio.TaskGroup() as group:
-            writer = group.create_task(ingest.run())
+            running = group.create_task(writer.run())
             try:
-                return await test(ingest, database)
+                return await test(Ingest([writer], trouble, clock), database)
             finally:
-                writer.cancel()
+                running.cancel()
 
     return run_virtual(main(), clock)
 
@@ -131,13 +133,16 @@ def test_a_database_that_stays_away_is_told_to_everybody_and_its_return_ends_it(
 
 def test_an_idle_writer_notices_by_itself_that_the_database_is_back() -> None:
     async def scene(ingest: Ingest, database: Counting) -> None:
-        for _ in range(2):
-            database.fail("begin", DatabaseAway("no server"))
-            with contextlib.suppress(Unavailable):
-                await ingest.submit("j1", update())
-        ingest.trouble = "no server"
+        async def away(work: object) -> Any:
+            raise DatabaseAway("no server")
+
+        back, database.run = database.run, away  # type: ignore[method-assign]
+        with pytest.raises(Unavailable):
+            await ingest.submit("j1", update())
+        database.run = back  # type: ignore[method-assign]
+        assert (ingest.could_hear(), ingest.trouble) == (False, "no server")
         await asyncio.sleep(3)
-        assert ingest.could_hear()
+        assert (ingest.could_hear(), ingest.trouble) == (True, "")
 
     with_ingest(scene)
 
