@@ -1,6 +1,6 @@
 # The two commands: `make demo` shows the main job, `make test` proves it. Both do all set-up themselves.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test bench-hub lock clean
+.PHONY: help setup demo check test bench-hub bench-ways lock clean
 BIN := .venv/bin
 
 help: ## what can be made here
@@ -23,6 +23,9 @@ test: check ## check, then every test on a real MariaDB, real sockets and real p
 
 bench-hub: setup ## what the hub takes and costs, each figure beside its reference; some minutes on a quiet machine
 	@$(BIN)/python -m benchmarks.bench_hub
+
+bench-ways: setup ## other ways to store updates and to build the hub, side by side
+	@$(BIN)/python -m benchmarks.bench_ways
 
 lock: ## write the hash-locked requirements anew from pyproject.toml (for maintainers; needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml -o packaging/requirements.lock

@@ -37,7 +37,7 @@ class Rows:
         return self._job_status.meant(word, otherwise="cancelled")
 
     def job(self, row: Sequence[Any], disks: tuple[Disk, ...] = ()) -> Job:
-        """A row of `statements._JOB`, with `disks`. NULL that another program left is the default."""
+        """A row of `statements.JOB`, with `disks`. NULL that another program left is the default."""
         return Job(
             job_id=row[0],
             status=self.meant(row[1]),

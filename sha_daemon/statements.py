@@ -14,18 +14,18 @@ LOCK_WAIT_SECONDS = 1
 UNSEEN_AT_ONCE = 2000
 """Running jobs that get their first reading in one sweep: it keeps the first one over an old hub's tables short."""
 JOB_COLUMNS = 18
-"""How many columns `_JOB` selects: what comes behind them is the reader's own."""
+"""How many columns `JOB` selects: what comes behind them is the reader's own."""
 
 
 def _seconds(column: str) -> str:
     return f"TIMESTAMPDIFF(SECOND, '1970-01-01', {column})"
 
 
-_JOB = f"""j.id, j.status, j.current_phase, j.bytes_transferred, j.total_bytes, j.transfer_speed_bps, j.eta_seconds,
+JOB = f"""j.id, j.status, j.current_phase, j.bytes_transferred, j.total_bytes, j.transfer_speed_bps, j.eta_seconds,
  j.progress_percent, j.error_message, {_seconds("j.started_at")}, {_seconds("j.completed_at")},
  {_seconds("j.last_telemetry_at")}, j.telemetry_seq, j.telemetry_idle_seconds, j.telemetry_heard_us,
  {_seconds("j.watchdog_failed_at")}, j.watchdog_message, j.vm_backup_context_id"""
-_VIEW = f"{_JOB}, j.vm_name, j.backup_type, {_seconds('j.created_at')}"
+_VIEW = f"{JOB}, j.vm_name, j.backup_type, {_seconds('j.created_at')}"
 
 LISTENING = "SELECT listened_us FROM telemetry_listening WHERE id = 1"
 
@@ -68,7 +68,7 @@ class Statements:
         self._jobs = kind.jobs_table
         self._disks = kind.disks_table
         self._of_job = kind.disk_job_column
-        self._disk = f"""d.{self._of_job}, d.disk_index, d.id, d.status, d.bytes_transferred, d.total_bytes,
+        self.disk = f"""d.{self._of_job}, d.disk_index, d.id, d.status, d.bytes_transferred, d.total_bytes,
  d.progress_percent, {_seconds("d.completed_at")}"""
         self._pending, self._running = (kind.job_statuses.stored(status) for status in ("pending", "running"))
         self._failed = kind.job_statuses.stored("failed")
@@ -83,7 +83,7 @@ class Statements:
         by their index on the job, always: a scan of the table would wait for the disks of strangers. The listening
         clock's reading comes along, unlocked, to save a question of its own.
         """
-        return f"""SELECT JSON_ARRAY({_JOB}, {self._disk}), ({LISTENING}) FROM {self._jobs} j FORCE INDEX (PRIMARY)
+        return f"""SELECT JSON_ARRAY({JOB}, {self.disk}), ({LISTENING}) FROM {self._jobs} j FORCE INDEX (PRIMARY)
  LEFT JOIN {self._disks} d FORCE INDEX (`{disk_index}`) ON d.{self._of_job} = j.id COLLATE {disk_collation}
  WHERE j.id IN ({_marks(count)}) ORDER BY j.id FOR UPDATE"""
 
@@ -186,7 +186,7 @@ class Statements:
         return f"SELECT {_VIEW} FROM {self._jobs} j WHERE j.id = %s AND BINARY j.id = %s"
 
     def read_disks(self) -> str:
-        return f"SELECT {self._disk} FROM {self._disks} d WHERE d.{self._of_job} = %s AND BINARY d.{self._of_job} = %s"
+        return f"SELECT {self.disk} FROM {self._disks} d WHERE d.{self._of_job} = %s AND BINARY d.{self._of_job} = %s"
 
     def list_jobs(self, statuses: int, after: str) -> str:
         """Newest first by (created_at, id); `after` is AFTER_TIME or AFTER_NO_TIME, or empty for the first page."""
