@@ -95,8 +95,11 @@ class Session(Protocol):
     def job(self, job_id: str) -> JobView | None:
         """One job for readers, without a lock."""
 
-    def jobs(self, statuses: Sequence[StoredStatus], limit: int, cursor: str | None) -> Page:
-        """Jobs for readers, newest first; all statuses where `statuses` is empty. ValueError for a foreign cursor."""
+    def jobs(self, statuses: Sequence[StoredStatus], limit: int, cursor: str | None, vm: str = "") -> Page:
+        """Jobs for readers, newest first; all statuses where `statuses` is empty. ValueError for a foreign cursor.
+
+        `vm`: those whose virtual machine's name has this in it, upper and lower case (and accents) being the same.
+        """
 
     def check_writes(self) -> None:
         """Raises DatabaseError where the database takes no writes (read only, full); changes nothing."""

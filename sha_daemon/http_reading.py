@@ -4,12 +4,14 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
+from sha_daemon import queries
 from sha_daemon.http_answers import PREFIX, response
 from sha_daemon.reading import Reader
 
 
 def routes(reader: Reader) -> Iterable[web.RouteDef]:
     async def job(request: web.Request) -> web.StreamResponse:
+        queries.only(request.query)
         return response(await reader.job(request.match_info["job_type"], request.match_info["job_id"]))
 
     async def jobs(request: web.Request) -> web.StreamResponse:

@@ -75,13 +75,17 @@ class HubClient:
         status, body = self._get(f"{_PATH}/{quote(job_id, safe='')}")
         return None if status == 404 else self._good(status, body)
 
-    def jobs(self, statuses: list[str], limit: int) -> list[bytes]:
-        """The JSON of up to `limit` jobs, newest first, from as many pages as it takes. Raises HubUnreachable."""
+    def jobs(self, statuses: list[str], limit: int, vm: str = "") -> list[bytes]:
+        """The JSON of up to `limit` jobs, newest first, from as many pages as it takes; `vm`: with this in its name.
+
+        Raises HubUnreachable.
+        """
         found: list[bytes] = []
         cursor: str | None = None
         while len(found) < limit:
             query = {"limit": str(min(_PAGE, limit - len(found)))}
             query |= {"status": ",".join(statuses)} if statuses else {}
+            query |= {"vm": vm} if vm else {}
             query |= {"cursor": cursor} if cursor else {}
             page = decoded(self._good(*self._get(f"{_PATH}?{urlencode(query)}")), _Page)
             found += [bytes(job) for job in page.jobs]

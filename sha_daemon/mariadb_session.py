@@ -148,11 +148,12 @@ class MariaSession:
         disks = self._rows.by_job(self._link.rows(self._sql.read_disks(), job_id, job_id))
         return rows.view(found[0], structs.replace(self._rows.job(found[0]), disks=disks.get(job_id, ())))
 
-    def jobs(self, statuses: Sequence[StoredStatus], limit: int, cursor: str | None) -> Page:
+    def jobs(self, statuses: Sequence[StoredStatus], limit: int, cursor: str | None, vm: str = "") -> Page:
         size = min(max(1, limit), MAX_PAGE)
         after, values = _after(None if cursor is None else cursors.place(cursor))
-        statement = self._sql.list_jobs(len(statuses), after)
-        found = self._link.rows(statement, *self._rows.stored(statuses), *values, size + 1)
+        named = [rows.containing(vm)] if vm else []
+        statement = self._sql.list_jobs(len(statuses), after, named=bool(vm))
+        found = self._link.rows(statement, *self._rows.stored(statuses), *named, *values, size + 1)
         views = tuple(rows.view(row, self._rows.job(row)) for row in found[:size])
         return Page(jobs=views, cursor=cursors.end_of(views[-1]) if len(found) > size else None)
 

@@ -2,20 +2,18 @@
 
 import datetime
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
-from sha_daemon.database import MAX_PAGE, Database, DatabaseError, Session
+from sha_daemon import queries
+from sha_daemon.database import Database, DatabaseError, Session
 from sha_daemon.health import Health
-from sha_daemon.records import Disk, JobView, StoredStatus
+from sha_daemon.records import Disk, JobView
 from sha_daemon.replies import JSON, Problem, Reply, json_reply, no_such_job, unavailable, unknown_job_type
 from sha_daemon.silence import Thresholds, judge
 from sha_daemon.transitions import failed_by_watchdog
 from telemetry_common.clock import Clock
-from telemetry_common.text import printable
 
 T = TypeVar("T")
-DEFAULT_PAGE = 100
-STATUSES: tuple[StoredStatus, ...] = get_args(StoredStatus)
 
 
 class Reader:
@@ -42,11 +40,17 @@ class Reader:
         return json_reply(self._shown(job_type, view) | {"disks": [_disk(disk) for disk in view.job.disks]})
 
     async def jobs(self, job_type: str, query: Mapping[str, str]) -> Reply:
-        """One page of the list, newest first: `status` (several by comma), `limit`, `cursor`. Raises Problem."""
+        """One page of the list, newest first, as `query` wants it. Raises Problem."""
         database = self._database(job_type)
-        statuses, limit, cursor = _statuses(query), _limit(query), query.get("cursor")
+        queries.only(query, "status", "vm", "limit", "cursor")
+        statuses, vm, limit, cursor = (
+            queries.statuses(query),
+            queries.vm(query),
+            queries.limit(query),
+            query.get("cursor"),
+        )
         try:
-            page = await _ask(database, lambda session: session.jobs(statuses, limit, cursor))
+            page = await _ask(database, lambda session: session.jobs(statuses, limit, cursor, vm))
         except ValueError:
             raise Problem(400, "`cursor` is not one that this hub gave out; begin without one") from None
         return json_reply({"jobs": [self._shown(job_type, view) for view in page.jobs], "next_cursor": page.cursor})
@@ -105,21 +109,6 @@ async def _ask(database: Database, question: Callable[[Session], T]) -> T:
         return await database.run(question)
     except DatabaseError:
         raise unavailable("the hub's database is not available; try again") from None
-
-
-def _statuses(query: Mapping[str, str]) -> list[StoredStatus]:
-    asked = [status for status in query.get("status", "").split(",") if status]
-    for status in asked:
-        if status not in STATUSES:
-            raise Problem(400, f"`status` '{printable(status)}' is not one of {', '.join(STATUSES)}")
-    return [status for status in STATUSES if status in asked]
-
-
-def _limit(query: Mapping[str, str]) -> int:
-    text = query.get("limit", str(DEFAULT_PAGE))
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_PAGE and len(text) < 10):
-        raise Problem(400, f"`limit` must be a whole number from 1 to {MAX_PAGE}")
-    return int(text)
 
 
 def _disk(disk: Disk) -> dict[str, Any]:

@@ -165,6 +165,13 @@ def of_sample(sample: Sample) -> list[object]:
     ]
 
 
+def containing(text: str) -> str:
+    """The pattern of LIKE ... ESCAPE '|' for whatever has exactly this in it."""
+    for special in "|%_":
+        text = text.replace(special, f"|{special}")
+    return f"%{text}%"
+
+
 class JsonText(Struct, frozen=True):
     """A parameter of JSON. Of the characters that a string literal of SQL must escape it can have two only."""
 

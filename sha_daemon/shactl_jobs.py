@@ -8,6 +8,7 @@ from sha_daemon import job_creation, job_tables
 from sha_daemon.config import HubSettings
 from sha_daemon.hub_client import HubClient, ShownJob, decoded
 from sha_daemon.mariadb import connect
+from sha_daemon.queries import MAX_VM_NAME
 from sha_daemon.shactl_answers import NO, OK, answered, complain
 from telemetry_common.contract import MAX_JOB_ID
 
@@ -22,6 +23,7 @@ def add_commands(groups: "argparse._SubParsersAction[Any]") -> None:
     jobs.add_argument(
         "--status", type=_statuses, default=[], metavar="S,...", help=f"only these: {', '.join(STATUSES)}"
     )
+    jobs.add_argument("--vm", type=_vm, metavar="TEXT", help="only of machines with TEXT in their name")
     jobs.add_argument("--limit", type=_count, default=50, metavar="N", help="at most N jobs (default: %(default)s)")
     jobs.add_argument("--json", action="store_true", help="the hub's own JSON, as one array")
     jobs.set_defaults(command=answered(_jobs))
@@ -55,7 +57,7 @@ def _add_create(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def _jobs(settings: HubSettings, chosen: argparse.Namespace) -> int:
-    found = HubClient(settings.listen.address).jobs(chosen.status, chosen.limit)
+    found = HubClient(settings.listen.address).jobs(chosen.status, chosen.limit, chosen.vm or "")
     if chosen.json:
         print(json.dumps([json.loads(job) for job in found], indent=2))
     elif found:
@@ -118,7 +120,15 @@ def _within(text: str, lowest: int, highest: int) -> int:
     return int(text)
 
 
+def _vm(text: str) -> str:
+    return _printable(text, MAX_VM_NAME)
+
+
 def _job_id(text: str) -> str:
-    if not 1 <= len(text) <= MAX_JOB_ID or not text.isprintable():
-        raise argparse.ArgumentTypeError(f"1 to {MAX_JOB_ID} printable characters are expected")
+    return _printable(text, MAX_JOB_ID)
+
+
+def _printable(text: str, most: int) -> str:
+    if not 1 <= len(text) <= most or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"1 to {most} printable characters are expected")
     return text

@@ -188,9 +188,14 @@ class Statements:
     def read_disks(self) -> str:
         return f"SELECT {self.disk} FROM {self._disks} d WHERE d.{self._of_job} = %s AND BINARY d.{self._of_job} = %s"
 
-    def list_jobs(self, statuses: int, after: str) -> str:
-        """Newest first by (created_at, id); `after` is AFTER_TIME or AFTER_NO_TIME, or empty for the first page."""
+    def list_jobs(self, statuses: int, after: str, *, named: bool = False) -> str:
+        """Newest first by (created_at, id); `after` is AFTER_TIME or AFTER_NO_TIME, or empty for the first page.
+
+        Read along the index on created_at until the page is full. What is `named` cannot be found by an index (it may
+        stand anywhere in the name): a search reads on until it has found a page of it, or all jobs.
+        """
         conditions = [f"j.status IN ({_marks(statuses)})"] if statuses else []
+        conditions += ["j.vm_name LIKE %s ESCAPE '|'"] if named else []
         where = " AND ".join(conditions + ([after] if after else [])) or "TRUE"
         return f"SELECT {_VIEW} FROM {self._jobs} j WHERE {where} ORDER BY j.created_at DESC, j.id DESC LIMIT %s"
 

@@ -14,7 +14,7 @@ from sha_daemon import cursor as cursors
 from sha_daemon.database import MAX_PAGE, DatabaseAway, DatabaseError, RowLocked, Session
 from sha_daemon.records import Disk, Job, JobView, Locked, Page, Sample, SilentJob
 from telemetry_common.clock import Clock
-from testbed.memory_tables import Listening, Tables, as_stored, disk_as_stored, sample_as_stored
+from testbed.memory_tables import Listening, Tables, as_stored, disk_as_stored, folded, sample_as_stored
 
 T = TypeVar("T")
 When = Literal["begin", "commit", "answer"]
@@ -196,9 +196,10 @@ class MemorySession:
     def job(self, job_id: str) -> JobView | None:
         return self._tables.jobs.get(job_id)
 
-    def jobs(self, statuses: Sequence[str], limit: int, cursor: str | None) -> Page:
+    def jobs(self, statuses: Sequence[str], limit: int, cursor: str | None, vm: str = "") -> Page:
         size = min(max(1, limit), MAX_PAGE)
         views = [v for v in self._tables.jobs.values() if not statuses or v.job.status in statuses]
+        views = [view for view in views if folded(vm) in folded(view.vm_name)]
         views.sort(key=_newness, reverse=True)
         if cursor is not None:
             place = cursors.place(cursor)

@@ -1,6 +1,7 @@
 """What the database's in-memory twin stores, and what MariaDB's columns would make of a value on its way in."""
 
 import math
+import unicodedata
 from collections.abc import Callable
 
 from msgspec import Struct, structs
@@ -80,6 +81,12 @@ def disk_as_stored(disk: Disk) -> Disk:
     """What the columns of backup_disks make of these values."""
     at, percent = _timestamp(disk.completed_at), round(disk.progress_percent, 2)
     return structs.replace(disk, completed_at=at, progress_percent=percent)
+
+
+def folded(name: str) -> str:
+    """As the columns' collation compares letters: neither case nor accents make a difference."""
+    letters = unicodedata.normalize("NFKD", name.casefold())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
 
 def _timestamp(at: float | None) -> float | None:

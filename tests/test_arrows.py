@@ -97,6 +97,7 @@ def test_the_producers_library_needs_the_standard_library_only() -> None:
 PURE = [
     "sha_daemon/transitions.py",
     "sha_daemon/silence.py",
+    "sha_daemon/queries.py",
     "sbc_daemon/cadence.py",
     "sbc_daemon/answers.py",
     "sbc_daemon/backoff.py",

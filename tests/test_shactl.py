@@ -187,6 +187,9 @@ def test_an_option_of_the_appliance_is_refused_on_a_bare_hub(migrated: Shactl) -
         ["job", "create", "job-1", "--vm", "v", "--total-bytes", "9" * 19],
         ["jobs", "--status", "lost"],
         ["jobs", "--limit", "0"],
+        ["jobs", "--vm", ""],
+        ["jobs", "--vm", "x" * 256],
+        ["jobs", "--vm", "\udcff"],
     ],
 )
 def test_wrong_usage_is_exit_2(bare: Shactl, words: list[str]) -> None:
@@ -258,6 +261,14 @@ async def test_jobs_can_be_chosen_by_status_and_number(live: Live) -> None:
         "job-3"
     ]
     assert len(json.loads((await live.shactl("jobs", "--json", "--limit", "2"))[1])) == 2
+
+
+async def test_jobs_can_be_searched_by_machine(live: Live) -> None:
+    for n, name in enumerate(["web 1", "Web&2", "db"]):
+        await live.shactl("job", "create", f"job-{n}", "--vm", name)
+    for text, ids in (("WEB", ["job-0", "job-1"]), ("b&2", ["job-1"]), ("%", [])):
+        found = json.loads((await live.shactl("jobs", "--json", "--vm", text))[1])
+        assert sorted(job["job_id"] for job in found) == ids
 
 
 async def test_a_job_is_shown_with_its_disks(live: Live) -> None:

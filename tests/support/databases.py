@@ -20,7 +20,7 @@ class Prepared(Protocol):
     @property
     def database(self) -> Database: ...
 
-    def add_job(self, job: Job, created_at: int | None = None) -> None:
+    def add_job(self, job: Job, created_at: int | None = None, vm_name: str = "vm") -> None:
         """A row as another program makes it: status, context, disks (index and context), start time."""
 
     def history(self, job_id: str) -> list[tuple[int | None, float, int]]:
@@ -40,11 +40,11 @@ class OnMariaDB:
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in self._link.rows(statement, *values)]
 
-    def add_job(self, job: Job, created_at: int | None = None) -> None:
+    def add_job(self, job: Job, created_at: int | None = None, vm_name: str = "vm") -> None:
         self.execute(
             "INSERT INTO backup_jobs (id, vm_name, backup_type, status, vm_backup_context_id, created_at, started_at)"
-            " VALUES (%s, 'vm', 'full', %s, %s, COALESCE(FROM_UNIXTIME(%s), NOW()), FROM_UNIXTIME(%s))",
-            *(job.job_id, job.status, job.context_id, created_at, job.started_at),
+            " VALUES (%s, %s, 'full', %s, %s, COALESCE(FROM_UNIXTIME(%s), NOW()), FROM_UNIXTIME(%s))",
+            *(job.job_id, vm_name, job.status, job.context_id, created_at, job.started_at),
         )
         for disk in job.disks:
             self.execute(
@@ -67,8 +67,8 @@ class InMemory:
     def __init__(self, *, context_required: bool = False) -> None:
         self.database = MemoryDatabase(SystemClock(), context_required=context_required)
 
-    def add_job(self, job: Job, created_at: int | None = None) -> None:
-        self.database.add_job(job, created_at=created_at)
+    def add_job(self, job: Job, created_at: int | None = None, vm_name: str = "vm") -> None:
+        self.database.add_job(job, vm_name, created_at=created_at)
 
     def history(self, job_id: str) -> list[tuple[int | None, float, int]]:
         samples = self.database.tables.history.get(job_id, {}).values()
