@@ -18,6 +18,7 @@ from sha_daemon.ingest import Ingest
 from sha_daemon.ingest_queue import IngestQueue, Room
 from sha_daemon.job_types import BACKUP, JOB_TYPES, JobType
 from sha_daemon.listening import ListeningClock
+from sha_daemon.pruning import INTERVAL_SECONDS, Pruning
 from sha_daemon.reading import Reader
 from sha_daemon.receiving import Receiver
 from sha_daemon.silence import Thresholds
@@ -30,8 +31,8 @@ from telemetry_common.logs import fields
 
 log = logging.getLogger(__name__)
 
-Purpose = Literal["write", "watch", "read"]
-"""One connection each, so that a slow reader delays no commit and no sweep."""
+Purpose = Literal["write", "watch", "read", "prune"]
+"""One connection each, so that a slow reader delays no commit and no sweep, and pruning delays nobody."""
 WRITERS = 2
 """Of one kind of job: with a second one the hub decides while the database commits. A third brings nothing more."""
 STUCK_SECONDS = 10.0
@@ -71,6 +72,7 @@ class Hub:
         pulse = lifecycle.pulse("listening", self._patience)
         self.listening = ListeningClock(self._open(BACKUP, "watch"), clock, self._can_hear, pulse)
         self.parts = {kind.name: self._parts(kind) for kind in JOB_TYPES}
+        self.pruning = self._pruning(settings.history.retention_days)
         self.health = Health(self.parts[BACKUP.name].read, clock, self._figures)
         self.receiver = Receiver({name: parts.ingest for name, parts in self.parts.items()})
         self.reader = Reader(
@@ -110,6 +112,13 @@ class Hub:
         )
         return Parts(Ingest(writers, trouble, self._clock), watchdog, self._open(kind, "read"))
 
+    def _pruning(self, retention_days: int) -> Pruning | None:
+        """The history is one table for all kinds of job."""
+        if not retention_days:
+            return None
+        pulse = self._lifecycle.pulse("history pruning", INTERVAL_SECONDS + 3 * self._patience)
+        return Pruning(self._open(BACKUP, "prune"), self._clock, retention_days, pulse)
+
     def accepting(self, accepting: bool) -> None:
         """Whether senders can reach the hub: only then does it listen, and silence count. There is no way back."""
         self._accepting = accepting
@@ -139,6 +148,8 @@ class Hub:
         """The endless tasks of the hub, by name."""
         yield "listening clock", self.listening.run()
         yield "health", self.health.run()
+        if self.pruning is not None:
+            yield "history pruning", self.pruning.run()
         yield "vouching", self._lifecycle.vouch(self.status, ping_seconds or STATUS_SECONDS)
         for name, parts in self.parts.items():
             for number, writer in enumerate(parts.ingest, 1):

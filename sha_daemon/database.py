@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
 from sha_daemon.records import Disk, Job, JobView, Locked, Page, Sample, SilentJob, StoredStatus
+from sha_daemon.samples import Samples
 
 T = TypeVar("T")
 
@@ -43,6 +44,10 @@ class RowRefused(DatabaseError):
 
 class Session(Protocol):
     """One open transaction. Every method may raise DatabaseError; then nothing of the transaction remains."""
+
+    @property
+    def history(self) -> Samples:
+        """The samples that `add_history` has added, to read them and let them go."""
 
     def lock_jobs(self, job_ids: Iterable[str]) -> Locked:
         """The jobs with their disks, their rows locked until the end of the transaction.

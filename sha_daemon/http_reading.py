@@ -17,6 +17,10 @@ def routes(reader: Reader) -> Iterable[web.RouteDef]:
     async def jobs(request: web.Request) -> web.StreamResponse:
         return response(await reader.jobs(request.match_info["job_type"], request.query))
 
+    async def history(request: web.Request) -> web.StreamResponse:
+        job_type, job_id = request.match_info["job_type"], request.match_info["job_id"]
+        return response(await reader.history(job_type, job_id, request.query))
+
     async def health(request: web.Request) -> web.StreamResponse:
         return response(reader.health())
 
@@ -24,4 +28,5 @@ def routes(reader: Reader) -> Iterable[web.RouteDef]:
         web.get(f"{PREFIX}/health", health),
         web.get(f"{PREFIX}/telemetry/{{job_type}}", jobs),
         web.get(f"{PREFIX}/telemetry/{{job_type}}/{{job_id}}", job),
+        web.get(f"{PREFIX}/telemetry/{{job_type}}/{{job_id}}/history", history),
     ]

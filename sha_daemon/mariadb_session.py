@@ -9,6 +9,7 @@ from sha_daemon import cursor as cursors
 from sha_daemon import rows, statements
 from sha_daemon.database import MAX_PAGE, RowRefused, SchemaMissing
 from sha_daemon.job_types import JobType
+from sha_daemon.mariadb_history import MariaHistory
 from sha_daemon.records import Disk, Job, JobView, Locked, Page, Sample, SilentJob, StoredStatus, storable_id
 from sha_daemon.schema import Tables
 
@@ -32,6 +33,7 @@ class MariaSession:
         self._tables = tables
         self._rows = rows.Rows(kind)
         self._sql = statements.Statements(kind)
+        self.history = MariaHistory(link, kind)
         self._unsent: list[tuple[str, rows.JsonText]] = []
 
     def lock_jobs(self, job_ids: Iterable[str]) -> Locked:

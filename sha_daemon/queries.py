@@ -9,6 +9,7 @@ from typing import get_args
 from sha_daemon.database import MAX_PAGE
 from sha_daemon.records import StoredStatus
 from sha_daemon.replies import Problem
+from sha_daemon.thinning import MAX_POINTS, MIN_POINTS
 from telemetry_common.text import printable
 
 DEFAULT_PAGE = 100
@@ -52,6 +53,11 @@ def vm(query: Mapping[str, str]) -> str:
     if any("\ud800" <= c <= "\udfff" for c in text):
         raise Problem(400, "`vm` must be text in UTF-8")
     return text
+
+
+def points(query: Mapping[str, str]) -> int:
+    """`points`: samples for a chart. Raises Problem."""
+    return _whole(query, "points", MAX_POINTS, MIN_POINTS, MAX_POINTS)
 
 
 def _whole(query: Mapping[str, str], name: str, otherwise: int, lowest: int, highest: int) -> int:

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 from sha_daemon import queries
 from sha_daemon.database import Database, DatabaseError, Session
 from sha_daemon.health import Health
-from sha_daemon.records import Disk, JobView
+from sha_daemon.history import HistoryReader
+from sha_daemon.records import Disk, JobView, Sample
 from sha_daemon.replies import JSON, Problem, Reply, json_reply, no_such_job, unavailable, unknown_job_type
 from sha_daemon.silence import Thresholds, judge
 from sha_daemon.transitions import failed_by_watchdog
@@ -30,6 +31,7 @@ class Reader:
         self._reading_us = reading_us
         self._thresholds = thresholds
         self._health = health
+        self._histories = HistoryReader()
 
     async def job(self, job_type: str, job_id: str) -> Reply:
         """One job with its disks. Raises Problem."""
@@ -54,6 +56,20 @@ class Reader:
         except ValueError:
             raise Problem(400, "`cursor` is not one that this hub gave out; begin without one") from None
         return json_reply({"jobs": [self._shown(job_type, view) for view in page.jobs], "next_cursor": page.cursor})
+
+    async def history(self, job_type: str, job_id: str, query: Mapping[str, str]) -> Reply:
+        """The job's samples for a chart, in order of their event times, thinned as `query` wants it. Raises Problem."""
+        database = self._database(job_type)
+        queries.only(query, "points")
+        points = queries.points(query)
+        try:
+            found = await self._histories.read(database, job_id, points)
+        except DatabaseError:
+            raise _away() from None
+        if found is None:
+            raise no_such_job(job_type, job_id)
+        samples = [_sample(sample) for sample in found.samples]
+        return json_reply({"job_id": job_id, "job_type": job_type, "stored": found.stored, "samples": samples})
 
     def health(self) -> Reply:
         """200 while updates are taken, else 503; either way with what is wrong."""
@@ -108,7 +124,11 @@ async def _ask(database: Database, question: Callable[[Session], T]) -> T:
     try:
         return await database.run(question)
     except DatabaseError:
-        raise unavailable("the hub's database is not available; try again") from None
+        raise _away() from None
+
+
+def _away() -> Problem:
+    return unavailable("the hub's database is not available; try again")
 
 
 def _disk(disk: Disk) -> dict[str, Any]:
@@ -122,7 +142,27 @@ def _disk(disk: Disk) -> dict[str, Any]:
     }
 
 
+def _sample(sample: Sample) -> dict[str, Any]:
+    return {
+        "at": _rfc3339_milliseconds(sample.at),
+        "seq": sample.seq,
+        "status": sample.status,
+        "current_phase": sample.current_phase,
+        "bytes_transferred": sample.bytes_transferred,
+        "total_bytes": sample.total_bytes,
+        "transfer_speed_bps": sample.transfer_speed_bps,
+        "progress_percent": sample.progress_percent,
+        "producer_time": sample.producer_time,
+    }
+
+
 def _rfc3339(moment: float | None) -> str | None:
     if moment is None:
         return None
     return datetime.datetime.fromtimestamp(moment, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _rfc3339_milliseconds(moment: float) -> str:
+    seconds, milliseconds = divmod(round(moment * 1000), 1000)
+    at = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"

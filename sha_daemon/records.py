@@ -76,7 +76,7 @@ class Locked(Struct, frozen=True):
 
 
 class Sample(Struct, frozen=True, kw_only=True):
-    """One point of a job's history, at its event time. Unique per job and `seq`."""
+    """One point of a job's history, at its event time. Unique per job and `seq`. `row_id` as that of a disk."""
 
     job_id: str
     at: float
@@ -86,6 +86,7 @@ class Sample(Struct, frozen=True, kw_only=True):
     total_bytes: int
     transfer_speed_bps: int
     progress_percent: float
+    row_id: int | None = None
     seq: int | None = None
     producer_time: str | None = None
 

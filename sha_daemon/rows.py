@@ -149,6 +149,23 @@ def texts_of(job: Job) -> list[object]:
     return [job.job_id, job.current_phase, job.error_message, job.watchdog_message]
 
 
+def sample(row: Sequence[Any]) -> Sample:
+    """In the order of `history_statements._SAMPLE`."""
+    return Sample(
+        row_id=row[0],
+        job_id=row[1],
+        seq=row[2],
+        at=row[3] / 1000,
+        status=row[4],
+        current_phase=row[5],
+        bytes_transferred=row[6],
+        total_bytes=row[7],
+        transfer_speed_bps=row[8],
+        progress_percent=float(row[9]),
+        producer_time=row[10],
+    )
+
+
 def of_sample(sample: Sample) -> list[object]:
     """In the order of `statements.ADD_HISTORY`."""
     return [
@@ -208,8 +225,13 @@ def datetime(at: float | None) -> str | None:
 
 def moment(at: float) -> str:
     """UTC text for a DATETIME(3) column, in whole milliseconds."""
-    milliseconds = min(max(0, math.floor(at * 1000)), _LAST_DATETIME * 1000)
-    return f"{_text(milliseconds // 1000)}.{milliseconds % 1000:03d}"
+    return instant(math.floor(at * 1000))
+
+
+def instant(milliseconds: int) -> str:
+    """The same from Unix milliseconds."""
+    within = min(max(0, milliseconds), _LAST_DATETIME * 1000)
+    return f"{_text(within // 1000)}.{within % 1000:03d}"
 
 
 @functools.lru_cache(maxsize=4096)

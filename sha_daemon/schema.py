@@ -19,6 +19,10 @@ _DISKS = (
     *("id", "vm_backup_context_id", "disk_index", "status", "bytes_transferred", "completed_at"),
     *("progress_percent", "total_bytes"),
 )
+_HISTORY = (
+    *("id", "job_type", "job_id", "seq", "at", "status", "current_phase", "bytes_transferred", "total_bytes"),
+    *("transfer_speed_bps", "progress_percent", "producer_time"),
+)
 _COLUMNS = """SELECT table_name, column_name, collation_name, is_nullable FROM information_schema.columns
  WHERE table_schema = DATABASE() AND table_name IN (%s, %s, %s, %s)"""
 # The unique one first: it holds the index as well.
@@ -32,7 +36,7 @@ def required(kind: JobType) -> dict[str, tuple[str, ...]]:
     return {
         kind.jobs_table: _JOBS,
         kind.disks_table: (*_DISKS, kind.disk_job_column),
-        "telemetry_history": ("job_id", "seq", "at"),
+        "telemetry_history": _HISTORY,
         "telemetry_listening": ("id", "listened_us", "advanced_at"),
     }
 

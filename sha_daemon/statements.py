@@ -1,4 +1,6 @@
-"""Every SQL statement of the hub's daemon, as text, each with a line on why it is shaped so. No I/O.
+"""The SQL statements of the hub's daemon, as text, each with a line on why it is shaped so. No I/O.
+
+Those that read and prune the history have a file of their own, `history_statements`.
 
 `Statements` are those on the tables of one kind of job; what stands alone concerns no kind of job. Times cross as whole
 Unix seconds on the way out (TIMESTAMPDIFF knows no year 2038 and turns a zero date into NULL) and as UTC text on the

@@ -14,6 +14,7 @@ from sha_daemon import cursor as cursors
 from sha_daemon.database import MAX_PAGE, DatabaseAway, DatabaseError, RowLocked, Session
 from sha_daemon.records import Disk, Job, JobView, Locked, Page, Sample, SilentJob
 from telemetry_common.clock import Clock
+from testbed.memory_history import MemoryHistory
 from testbed.memory_tables import Listening, Tables, as_stored, disk_as_stored, folded, sample_as_stored
 
 T = TypeVar("T")
@@ -86,6 +87,7 @@ class MemorySession:
         self._held = held
         self._now = now
         self._context_required = context_required
+        self.history = MemoryHistory(tables)
 
     def lock_jobs(self, job_ids: Iterable[str]) -> Locked:
         found = self._stored(job_ids)

@@ -2,7 +2,7 @@
 
 import math
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct, structs
 
@@ -18,13 +18,18 @@ class Listening(Struct, frozen=True):
 
 
 class Tables:
-    """What is stored. Every change can be taken back until `forget_changes`."""
+    """What is stored. Every change can be taken back until `forget_changes`.
+
+    `history` are the samples by job, `samples` the same ones by the order in which they were received.
+    """
 
     def __init__(self, now: float) -> None:
         self.jobs: dict[str, JobView] = {}
-        self.history: dict[str, dict[object, Sample]] = {}
+        self.history: dict[str, dict[int, Sample]] = {}
+        self.samples: dict[int, Sample] = {}
         self.listening = Listening(0, now)
         self._last_row_id = 0
+        self._last_sample_id = 0
         self._undo: list[Callable[[], object]] = []
 
     def next_row_id(self) -> int:
@@ -40,11 +45,37 @@ class Tables:
 
     def put_sample(self, sample: Sample) -> None:
         """Unique by job and `seq`; one without a `seq` is always another."""
-        samples = self.history.setdefault(sample.job_id, {})
-        key: object = object() if sample.seq is None else sample.seq
-        if key not in samples:
-            self._undo.append(lambda: samples.pop(key))
-            samples[key] = sample
+        if sample.seq is not None and sample.seq in self.history.get(sample.job_id, {}):
+            return
+        self._last_sample_id += 1
+        row = structs.replace(sample, row_id=self._last_sample_id)
+        self._undo.append(lambda: self._take_out(row))
+        self._put_in(row)
+
+    def drop_samples(self, rows: Sequence[Sample]) -> None:
+        self._undo.append(lambda: self._put_back(rows))
+        for row in rows:
+            self._take_out(row)
+
+    def _put_in(self, row: Sample) -> None:
+        self.history.setdefault(row.job_id, {})[_key(row)] = row
+        self.samples[row.row_id or 0] = row
+
+    def _take_out(self, row: Sample) -> None:
+        del self.samples[row.row_id or 0]
+        samples = self.history[row.job_id]
+        del samples[_key(row)]
+        if not samples:
+            del self.history[row.job_id]
+
+    def _put_back(self, rows: Sequence[Sample]) -> None:
+        """In the order in which they were received, as all others."""
+        for row in rows:
+            self._put_in(row)
+        self.samples = dict(sorted(self.samples.items()))
+        for job_id in {row.job_id for row in rows}:
+            received = sorted(self.history[job_id].values(), key=lambda row: row.row_id or 0)
+            self.history[job_id] = {_key(row): row for row in received}
 
     def put_listening(self, listening: Listening) -> None:
         before = self.listening
@@ -57,6 +88,11 @@ class Tables:
 
     def forget_changes(self) -> None:
         self._undo.clear()
+
+
+def _key(row: Sample) -> int:
+    """Within the samples of a job: its `seq`, which is above 0; without one, its id below 0."""
+    return row.seq if row.seq is not None else -(row.row_id or 0)
 
 
 def as_stored(job: Job) -> Job:

@@ -98,6 +98,8 @@ PURE = [
     "sha_daemon/transitions.py",
     "sha_daemon/silence.py",
     "sha_daemon/queries.py",
+    "sha_daemon/thinning.py",
+    "sha_daemon/retention.py",
     "sbc_daemon/cadence.py",
     "sbc_daemon/answers.py",
     "sbc_daemon/backoff.py",

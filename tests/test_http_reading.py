@@ -1,9 +1,13 @@
 """The reading side over HTTP, on a real MariaDB: what a GUI asks, and what it is told."""
 
+import datetime
+import re
 from urllib.parse import quote
 
 import pytest
 
+from sha_daemon.config import DatabaseSettings, HubSettings
+from tests.support.hub import running_hub
 from tests.support.world import PATH, World
 
 pytestmark = pytest.mark.integration
@@ -58,3 +62,85 @@ async def test_no_text_in_the_search_box_does_harm(world: World, vm: str) -> Non
 async def test_bytes_that_are_no_text_in_the_search_box_do_no_harm(world: World) -> None:
     for query in ("vm=%ED%A0%80", "vm=%FF", "vm=%"):
         assert (await world.get(f"{PATH}?{query}"))[0] in (200, 400)
+
+
+async def test_the_history_of_a_job_is_what_was_reported_when_it_was_true(world: World) -> None:
+    world.add("j1", "pending")
+    for update in (
+        {"status": "running", "current_phase": "snapshot", "seq": 1, "age_seconds": 60.5},
+        {"status": "running", "current_phase": "transferring", "bytes_transferred": 5, "total_bytes": 8, "seq": 3},
+        {"status": "running", "bytes_transferred": 4, "transfer_speed_bps": 7, "seq": 2, "age_seconds": 30},
+        {"status": "completed", "seq": 4, "timestamp": "2025-10-10T14:23:45+02:00"},
+    ):
+        assert (await world.post("j1", update))[0] == 204
+    status, history = await world.get(f"{PATH}/j1/history")
+    assert (status, history["job_id"], history["job_type"], history["stored"]) == (200, "j1", "backup", 4)
+    samples = history["samples"]
+    assert [(s["seq"], s["status"], s["bytes_transferred"]) for s in samples] == [
+        (1, "running", 0),
+        (2, "running", 4),
+        (3, "running", 5),
+        (4, "completed", 5),
+    ]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", s["at"]) for s in samples)
+    first, last = (datetime.datetime.fromisoformat(s["at"]) for s in (samples[0], samples[2]))
+    assert 60.4 < (last - first).total_seconds() < 90
+    assert samples[3] == {
+        "at": samples[3]["at"],
+        "seq": 4,
+        "status": "completed",
+        "current_phase": "transferring",
+        "bytes_transferred": 5,
+        "total_bytes": 8,
+        "transfer_speed_bps": 0,
+        "progress_percent": 100.0,
+        "producer_time": "2025-10-10T14:23:45+02:00",
+    }
+
+
+async def test_a_job_that_never_reported_has_an_empty_history(world: World) -> None:
+    world.add("j1")
+    assert await world.get(f"{PATH}/j1/history") == (
+        200,
+        {"job_id": "j1", "job_type": "backup", "stored": 0, "samples": []},
+    )
+
+
+async def test_a_chart_gets_at_most_as_many_points_as_it_asks_for(world: World) -> None:
+    world.add("j1")
+    world.sql(
+        "INSERT INTO telemetry_history (job_id, seq, at, status, current_phase, bytes_transferred, total_bytes,"
+        " transfer_speed_bps, progress_percent) SELECT 'j1', seq, '2025-10-10' + INTERVAL seq SECOND, 'running',"
+        " 'transferring', seq, 3000, 1000 * RAND(seq), 1 FROM seq_1_to_3000"
+    )
+    for query, most in (("", 512), ("?points=512", 512), ("?points=2", 2), ("?points=100", 100)):
+        status, history = await world.get(f"{PATH}/j1/history{query}")
+        seqs = [s["seq"] for s in history["samples"]]
+        assert (status, history["stored"], len(seqs), seqs[0], seqs[-1]) == (200, 3000, most, 1, 3000)
+        assert seqs == sorted(seqs)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "detail"),
+    [
+        ("backup/J1/history", 404, "no backup job 'J1'"),
+        ("backup/unknown/history", 404, "no backup job 'unknown'"),
+        ("backup/%ED%A0%80/history", 404, "no backup job"),
+        ("restore/j1/history", 404, "unknown job type 'restore'; this hub knows: backup"),
+        ("backup/j1/history?points=1", 400, "`points` must be a whole number from 2 to 512"),
+        ("backup/j1/history?points=513", 400, "`points` must be a whole number from 2 to 512"),
+        ("backup/j1/history?since=0", 400, "unknown query parameter `since`; this resource takes: points"),
+    ],
+)
+async def test_a_history_that_cannot_be_given_says_why(world: World, path: str, status: int, detail: str) -> None:
+    world.add("j1")
+    found, problem = await world.get(f"/api/v1/telemetry/{path}")
+    assert (found, problem["status"]) == (status, status)
+    assert detail in problem["detail"]
+
+
+async def test_without_a_database_readers_are_told_to_come_back(empty_database: DatabaseSettings) -> None:
+    async with running_hub(HubSettings(database=empty_database)) as (_, client):
+        for path in (PATH, f"{PATH}/j1", f"{PATH}/j1/history"):
+            async with client.get(path) as answer:
+                assert (answer.status, answer.headers["Retry-After"]) == (503, "5")

@@ -161,6 +161,19 @@ def test_a_run_killed_after_any_statement_is_finished_by_the_next(hub: Hub, afte
     assert hub.job("finished-zero", "bytes_transferred") == (45_678_901_234,)
 
 
+def test_a_hub_that_has_samples_already_gets_the_index_of_its_charts_and_keeps_them(hub: Hub) -> None:
+    before = [migration for migration in ALL if migration.name < "20251015"]
+    migrations.apply(hub.link, hub.name, before)
+    hub.link.execute(
+        "INSERT INTO telemetry_history (job_id, at, status, current_phase, bytes_transferred, total_bytes,"
+        " transfer_speed_bps, progress_percent) SELECT 'job-1', NOW(3), 'running', '', seq, 9, 9, 9 FROM seq_1_to_9"
+    )
+    assert [applied.name for applied in migrations.apply(hub.link, hub.name, ALL)][:1] == ["20251015_history_charts"]
+    indexes = {row[1] for row in hub.shape() if row[0] == "telemetry_history"}
+    assert ("idx_job_chart" in indexes, "idx_job_at" in indexes) == (True, False)
+    assert hub.link.rows("SELECT COUNT(*), SUM(bytes_transferred) FROM telemetry_history") == ((9, 45),)
+
+
 def test_two_runs_at_once_apply_everything_once(hub: Hub) -> None:
     applied: list[str] = []
 
