@@ -50,6 +50,7 @@ class ShownJob(Struct, frozen=True, kw_only=True):
     silence_seconds: float | None = None
     never_heard: bool = False
     silent: bool = False
+    idle: bool = False
     stalled: bool = False
     disks: tuple[ShownDisk, ...] = ()
 

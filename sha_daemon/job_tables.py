@@ -58,7 +58,7 @@ def heard(job: ShownJob) -> str:
     """How long ago the job was last heard, and what the hub makes of it."""
     if job.seconds_since_heard is None:
         return "never" if job.status == "running" else "-"
-    mark = " STALLED" if job.stalled else " silent" if job.silent else ""
+    mark = " STALLED" if job.stalled else " silent" if job.silent else " idle" if job.idle else ""
     return f"{duration(job.seconds_since_heard)} ago{mark}"
 
 

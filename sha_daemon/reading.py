@@ -10,7 +10,7 @@ from sha_daemon.health import Health
 from sha_daemon.history import HistoryReader
 from sha_daemon.records import Disk, JobView, Sample
 from sha_daemon.replies import JSON, Problem, Reply, json_reply, no_such_job, unavailable, unknown_job_type
-from sha_daemon.silence import Thresholds, judge
+from sha_daemon.silence import Thresholds, idle, judge
 from sha_daemon.transitions import failed_by_watchdog
 from telemetry_common.clock import Clock
 
@@ -108,14 +108,17 @@ class Reader:
     def _liveness(self, view: JobView) -> dict[str, Any]:
         """How the hub hears the job: by its wall clock for people, by the listening clock for the verdicts."""
         job = view.job
-        now = self._clock.wall()
-        verdict = judge(job.heard_us, self._reading_us(), self._thresholds) if job.heard_us is not None else None
-        running = job.status == "running"
+        heard_at, running = job.last_telemetry_at, job.status == "running"
+        verdict = None
+        if running and heard_at is not None and job.heard_us is not None:
+            verdict = judge(job.heard_us, self._reading_us(), self._thresholds)
+        silent = verdict is not None and verdict.standing != "fresh"
         return {
-            "seconds_since_heard": None if job.last_telemetry_at is None else max(0, int(now - job.last_telemetry_at)),
-            "silence_seconds": round(verdict.silence_seconds, 1) if running and verdict else None,
-            "never_heard": running and job.last_telemetry_at is None,
-            "silent": running and verdict is not None and verdict.standing != "fresh",
+            "seconds_since_heard": None if heard_at is None else max(0, int(self._clock.wall() - heard_at)),
+            "silence_seconds": None if verdict is None else round(verdict.silence_seconds, 1),
+            "never_heard": running and heard_at is None,
+            "silent": silent,
+            "idle": running and not silent and idle(job.idle_seconds, self._thresholds),
             "stalled": failed_by_watchdog(job),
         }
 

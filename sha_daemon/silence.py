@@ -33,6 +33,14 @@ def judge(heard_us: int, reading_us: int, thresholds: Thresholds) -> Verdict:
     return Verdict("silent" if silence > thresholds.warn else "fresh", silence)
 
 
+def idle(idle_seconds: int | None, thresholds: Thresholds) -> bool:
+    """Whether a job that is heard only says that its producer lives, and that nothing has come from it for long.
+
+    `idle_seconds` is what the last message said: the sidecar counts from the producer's last line.
+    """
+    return idle_seconds is not None and idle_seconds > thresholds.warn
+
+
 def reading_before(reading_us: int, seconds: float) -> int:
     """The reading below which a job has been silent for more than `seconds`."""
     return reading_us - int(seconds * 1e6)

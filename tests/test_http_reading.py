@@ -144,3 +144,67 @@ async def test_without_a_database_readers_are_told_to_come_back(empty_database: 
         for path in (PATH, f"{PATH}/j1", f"{PATH}/j1/history"):
             async with client.get(path) as answer:
                 assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+
+
+@pytest.mark.parametrize(
+    ("says", "idle"),
+    [
+        ({}, False),
+        ({"idle_seconds": 0}, False),
+        ({"idle_seconds": 60}, False),
+        ({"idle_seconds": 61}, True),
+        ({"idle_seconds": 900, "status": "failed"}, False),
+    ],
+)
+async def test_a_producer_that_lives_and_says_nothing_is_shown_idle_and_not_silent(
+    world: World, says: dict[str, object], idle: bool
+) -> None:
+    world.add("j1")
+    await world.post("j1", {"status": "running"} | says)
+    for path in (f"{PATH}/j1", PATH):
+        _, found = await world.get(path)
+        job = found["jobs"][0] if "jobs" in found else found
+        assert (job["idle"], job["silent"], job["stalled"], job["never_heard"]) == (idle, False, False, False)
+        assert job["idle_seconds"] == says.get("idle_seconds")
+
+
+async def silent_for(world: World, job_id: str, seconds: int) -> None:
+    """As if the hub had listened for so long since it heard the job."""
+    world.sql(
+        "UPDATE backup_jobs SET telemetry_heard_us = -%s * 1000000, last_telemetry_at = UTC_TIMESTAMP() - INTERVAL %s"
+        " SECOND, telemetry_idle_seconds = 900 WHERE id = %s",
+        *(seconds, seconds, job_id),
+    )
+
+
+async def test_a_job_that_is_not_heard_is_silent_whatever_it_said_last(world: World) -> None:
+    await silent_for(world, world.add("j1"), 100)
+    _, job = await world.get(f"{PATH}/j1")
+    assert (job["silent"], job["idle"], job["stalled"]) == (True, False, False)
+    assert 100 <= job["silence_seconds"] < 130
+    assert 100 <= job["seconds_since_heard"] < 130
+
+
+async def test_a_job_that_the_watchdog_failed_is_stalled_and_nothing_else(world: World) -> None:
+    await silent_for(world, world.add("j1"), 400)
+    await world.hub.parts["backup"].watchdog.sweep()
+    _, job = await world.get(f"{PATH}/j1")
+    flags = ("stalled", "silent", "idle", "never_heard")
+    assert (job["status"], [job[flag] for flag in flags], job["silence_seconds"]) == (
+        "failed",
+        [True, *[False] * 3],
+        None,
+    )
+    assert job["error_message"].startswith("Job stalled - no telemetry for 6m4")
+
+
+async def test_a_job_that_never_sent_telemetry_is_never_heard_and_not_silent(world: World) -> None:
+    world.add("j1")
+    world.sql("UPDATE backup_jobs SET telemetry_heard_us = -100000000")
+    _, job = await world.get(f"{PATH}/j1")
+    assert (job["never_heard"], job["silent"], job["silence_seconds"], job["seconds_since_heard"]) == (
+        True,
+        False,
+        None,
+        None,
+    )

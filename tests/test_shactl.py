@@ -271,6 +271,12 @@ async def test_jobs_can_be_searched_by_machine(live: Live) -> None:
         assert sorted(job["job_id"] for job in found) == ids
 
 
+async def test_a_job_whose_producer_says_nothing_is_marked_idle(live: Live) -> None:
+    await live.shactl("job", "create", "job-1", "--vm", "web1")
+    await live.report("job-1", idle_seconds=90)
+    assert " ago idle" in (await live.shactl("jobs"))[1]
+
+
 async def test_a_job_is_shown_with_its_disks(live: Live) -> None:
     await live.shactl("job", "create", "job 1/ä", "--vm", "web1", "--disks", "2")
     code, out, _ = await live.shactl("job", "show", "job 1/ä")

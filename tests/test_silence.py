@@ -2,7 +2,7 @@
 
 import pytest
 
-from sha_daemon.silence import Thresholds, judge, message, reading_before
+from sha_daemon.silence import Thresholds, idle, judge, message, reading_before
 
 AFTER_60_AND_300 = Thresholds(warn=60, fail=300)
 
@@ -21,6 +21,13 @@ AFTER_60_AND_300 = Thresholds(warn=60, fail=300)
 )
 def test_standing(heard: float, reading: float, standing: str) -> None:
     assert judge(int(heard * 1e6), int(reading * 1e6), AFTER_60_AND_300).standing == standing
+
+
+@pytest.mark.parametrize(("idle_seconds", "is_idle"), [(None, False), (0, False), (60, False), (61, True)])
+def test_a_producer_that_has_said_nothing_for_longer_than_a_job_may_be_silent_is_idle(
+    idle_seconds: int | None, is_idle: bool
+) -> None:
+    assert idle(idle_seconds, AFTER_60_AND_300) is is_idle
 
 
 @pytest.mark.parametrize(
