@@ -12,16 +12,17 @@ from msgspec import Struct
 
 from sha_daemon.database import Database, Session
 from sha_daemon.records import Sample
-from sha_daemon.samples import Stretch
+from sha_daemon.samples import BEFORE_ALL, Mark, Stretch
 from sha_daemon.thinning import MAX_POINTS, thin
 
 SHORT = 2000
 """Samples that are loaded as they are: a job of nearly three hours."""
 STRETCHES = MAX_POINTS // 2
 """Of a long history. Each is as long as what two points of the chart stand for: its lowest and its highest speed."""
+COUNT_ROWS = 50_000
 TURN_ROWS = 8000
 TURN_STRETCHES = 32
-"""What is looked at in one transaction, at most: it takes some 20 ms."""
+"""What is counted or looked at in one transaction, at most: it takes some 20 ms."""
 
 
 class History(Struct, frozen=True):
@@ -37,22 +38,34 @@ class HistoryReader:
 
     async def read(self, database: Database, job_id: str, points: int) -> History | None:
         """At most `points` samples of the job; None if there is no such job. Raises DatabaseError."""
-        begun = await database.run(lambda session: _begin(session, job_id))
-        if begun is None:
+        short = await database.run(lambda session: _short(session, job_id))
+        if short is None:
             return None
-        stored, samples = begun
-        if stored > SHORT:
+        if isinstance(short, Mark):
             async with self._long:
-                samples = await _notable(database, job_id, stored, points)
-        return History(stored, thin(samples, points))
+                return await _read_long(database, job_id, short, points)
+        return History(len(short), thin(short, points))
 
 
-def _begin(session: Session, job_id: str) -> tuple[int, list[Sample]] | None:
-    """How many samples the job has, and those of a short history."""
+def _short(session: Session, job_id: str) -> list[Sample] | Mark | None:
+    """All samples of a short history; the place up to which a long one was counted; None if there is no such job."""
     if session.job(job_id) is None:
         return None
-    stored = session.history.count(job_id)
-    return stored, session.history.first(job_id, SHORT) if stored <= SHORT else []
+    _, last = session.history.count(job_id, BEFORE_ALL, SHORT + 1)
+    return last or session.history.first(job_id, SHORT)
+
+
+async def _read_long(database: Database, job_id: str, counted: Mark, points: int) -> History:
+    stored = SHORT + 1
+    last: Mark | None = counted
+    while last is not None:
+        more, last = await database.run(partial(_count_on, job_id=job_id, after=last))
+        stored += more
+    return History(stored, thin(await _notable(database, job_id, stored, points), points))
+
+
+def _count_on(session: Session, job_id: str, after: Mark) -> tuple[int, Mark | None]:
+    return session.history.count(job_id, after, COUNT_ROWS)
 
 
 async def _notable(database: Database, job_id: str, stored: int, points: int) -> list[Sample]:

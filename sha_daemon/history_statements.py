@@ -31,9 +31,9 @@ class HistoryStatements:
         self._of_job = f"""FROM telemetry_history FORCE INDEX (idx_job_chart)
  WHERE job_type = '{kind.name}' AND job_id = %s"""
 
-    def count(self) -> str:
+    def count_after(self) -> str:
         """From the index alone: no row is read."""
-        return f"SELECT COUNT(*) {self._of_job}"
+        return f"SELECT COUNT(*) {self._of_job} AND {_AFTER}"
 
     def first(self) -> str:
         """For a history that is short enough to be sorted as a whole."""

@@ -26,8 +26,13 @@ class MariaHistory:
         self._link = link
         self._sql = statements.HistoryStatements(kind)
 
-    def count(self, job_id: str) -> int:
-        return int(self._link.rows(self._sql.count(), job_id)[0][0]) if storable_id(job_id) else 0
+    def count(self, job_id: str, after: Mark, most: int) -> tuple[int, Mark | None]:
+        if not storable_id(job_id):
+            return 0, None
+        last = self._mark(self._sql.mark_after(), job_id, *_place(after), most - 1)
+        if last is not None:
+            return most, last
+        return self._link.rows(self._sql.count_after(), job_id, *_place(after))[0][0], None
 
     def first(self, job_id: str, limit: int) -> list[Sample]:
         if not storable_id(job_id):

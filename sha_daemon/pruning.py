@@ -9,7 +9,7 @@ import asyncio
 import logging
 from functools import partial
 
-from sha_daemon.database import Database, DatabaseError, Session
+from sha_daemon.database import Database, DatabaseConflict, DatabaseError, Session
 from sha_daemon.retention import cutoff, rest_seconds
 from sha_daemon.samples import Pruned
 from telemetry_common.clock import Clock
@@ -40,6 +40,8 @@ class Pruning:
         while True:
             try:
                 await self.prune()
+            except DatabaseConflict as error:
+                log.debug(fields("pruning left to the hub that was faster", reason=error))
             except DatabaseError as error:
                 self._trouble_is(error)
             else:

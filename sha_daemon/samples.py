@@ -19,6 +19,9 @@ class Mark(Struct, frozen=True, order=True):
     row_id: int
 
 
+BEFORE_ALL = Mark(0, 0)
+
+
 class Stretch(Struct, frozen=True, kw_only=True):
     """Neighbouring samples from `start` to `end`, both included; a stretch starts where the one before it ends.
 
@@ -43,7 +46,8 @@ class Pruned(Struct, frozen=True):
 class Samples(Protocol):
     """Job ids are compared exactly; a job that is not known has no samples."""
 
-    def count(self, job_id: str) -> int: ...
+    def count(self, job_id: str, after: Mark, most: int) -> tuple[int, Mark | None]:
+        """How many samples follow `after`: `most` and the place of the last of these, or fewer and None."""
 
     def first(self, job_id: str, limit: int) -> list[Sample]:
         """The first `limit` samples, by (event time, `seq`)."""

@@ -14,8 +14,9 @@ class MemoryHistory:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
-    def count(self, job_id: str) -> int:
-        return len(self._tables.history.get(job_id, {}))
+    def count(self, job_id: str, after: Mark, most: int) -> tuple[int, Mark | None]:
+        following = sorted(_mark(sample) for sample in self._of(job_id) if _mark(sample) > after)
+        return (most, following[most - 1]) if len(following) >= most else (len(following), None)
 
     def first(self, job_id: str, limit: int) -> list[Sample]:
         return sorted(self._of(job_id), key=_by_seq)[:limit]

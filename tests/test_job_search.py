@@ -1,7 +1,5 @@
 """Finding jobs by the name of their virtual machine: the search box of a GUI, on both implementations of `Database`."""
 
-import pytest
-
 from sha_daemon.records import Job
 from tests.support.databases import Prepared, running
 
@@ -19,41 +17,33 @@ async def found(prepared: Prepared, vm: str, statuses: list[str] | None = None, 
     return pages
 
 
-@pytest.fixture
-def named(prepared: Prepared) -> Prepared:
-    """A job a name, the first name the newest."""
+FINDS = [
+    ("", NAMES),
+    ("web", ["web1", "Web2.Example.ORG"]),
+    ("WEB2", ["Web2.Example.ORG"]),
+    ("example", ["Web2.Example.ORG"]),
+    ("_", ["db_1"]),
+    ("%", ["100%"]),
+    ("|", ["a|b"]),
+    ("a|b", ["a|b"]),
+    ("\\", ["C:\\vm"]),
+    ("'", ["it's"]),
+    ("bÜr", ["Büro"]),
+    ("buro", ["Büro"]),
+    ("00", ["100%", "1000"]),
+    (" ", []),
+    ("web1 ", []),
+    ("%s", []),
+    ("\0", []),
+    ("web1web1", []),
+]
+
+
+async def test_what_is_typed_is_looked_for_anywhere_in_the_name_letter_by_letter(prepared: Prepared) -> None:
     for n, name in enumerate(NAMES):
         prepared.add_job(running(f"job-{n}"), 9000 - n, name)
-    return prepared
-
-
-@pytest.mark.parametrize(
-    ("vm", "names"),
-    [
-        ("", NAMES),
-        ("web", ["web1", "Web2.Example.ORG"]),
-        ("WEB2", ["Web2.Example.ORG"]),
-        ("example", ["Web2.Example.ORG"]),
-        ("_", ["db_1"]),
-        ("%", ["100%"]),
-        ("|", ["a|b"]),
-        ("a|b", ["a|b"]),
-        ("\\", ["C:\\vm"]),
-        ("'", ["it's"]),
-        ("bÜr", ["Büro"]),
-        ("buro", ["Büro"]),
-        ("00", ["100%", "1000"]),
-        (" ", []),
-        ("web1 ", []),
-        ("%s", []),
-        ("\0", []),
-        ("web1web1", []),
-    ],
-)
-async def test_what_is_typed_is_looked_for_anywhere_in_the_name_letter_by_letter(
-    named: Prepared, vm: str, names: list[str]
-) -> None:
-    assert await found(named, vm) == [names]
+    for vm, names in FINDS:
+        assert await found(prepared, vm) == [names], vm
 
 
 async def test_a_search_goes_with_statuses_and_pages(prepared: Prepared) -> None:

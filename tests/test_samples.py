@@ -5,7 +5,7 @@ from msgspec import structs
 
 from sha_daemon.database import Session
 from sha_daemon.records import Sample
-from sha_daemon.samples import Pruned, Stretch
+from sha_daemon.samples import BEFORE_ALL, Mark, Pruned, Stretch
 from tests.support.databases import Prepared
 from tests.support.samples import START, add, sample, series
 
@@ -65,9 +65,26 @@ async def test_samples_are_of_exactly_that_job(prepared: Prepared) -> None:
     for job_id in ("job-ä", "JOB-Ä", "job-a", "job-ä "):
         await add(prepared, [sample(1, job=job_id), sample(2, job=job_id)])
     for job_id, count in (("job-ä", 2), ("job-A", 0), ("", 0), ("\ud800", 0), ("x" * 65, 0)):
-        assert await prepared.database.run(lambda s, j=job_id: s.history.count(j)) == count  # type: ignore[misc]
+        assert await counted(prepared, job_id, BEFORE_ALL, 10) == (count, None)
         assert {s.job_id for s in await first(prepared, job_id)} == ({job_id} if count else set())
         assert len(await stretches(prepared, 10, job_id)) == (1 if count else 0)
+
+
+async def counted(prepared: Prepared, job_id: str, after: Mark, most: int) -> tuple[int, Mark | None]:
+    return await prepared.database.run(lambda session: session.history.count(job_id, after, most))
+
+
+async def test_samples_are_counted_a_few_at_a_time(prepared: Prepared) -> None:
+    await add(prepared, [sample(n // 4) for n in range(9)])
+    after, counts = BEFORE_ALL, []
+    while True:
+        count, last = await counted(prepared, "job-1", after, 3)
+        counts.append(count)
+        if last is None:
+            break
+        after = last
+    assert counts == [3, 3, 3, 0]
+    assert await counted(prepared, "job-1", BEFORE_ALL, 10) == (9, None)
 
 
 async def test_a_row_of_another_job_is_not_given_out(prepared: Prepared) -> None:
