@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,11 +18,12 @@ from sbc_daemon.processes import PidfdProcesses
 from telemetry_common import __version__, daemon, logs, sockets
 from telemetry_common.clock import SystemClock
 from telemetry_common.lifecycle import Lifecycle, SystemdNotifier, watchdog_interval
+from telemetry_common.reloading import Reloader
 
 log = logging.getLogger(__name__)
 
 
-async def _serve(config: SidecarSettings) -> None:
+async def _serve(config: SidecarSettings, read_settings: Callable[[], SidecarSettings]) -> None:
     log.info(logs.fields("starting", version=__version__, socket=config.socket.path, hub=config.hub.url))
     given = sockets.inherited()
     bound = listening_socket(config.socket.path, given)
@@ -34,12 +35,14 @@ async def _serve(config: SidecarSettings) -> None:
     listener = Listener(bound, sidecar.converse, sidecar.intake, config.socket.max_connections, clock)
     sidecar.attachments.read_all = listener.read_all
     stop = daemon.stop_on_signal()
+    reload = Reloader(lifecycle, sidecar.status, config, read_settings, _log_level, {})
     try:
         async with _controlled(config, sidecar, outbox, given), sidecar.running(watchdog_interval()):
             listener.start()
-            lifecycle.ready(sidecar.status())
-            log.info(logs.fields("ready", status=sidecar.status()))
-            await stop.wait()
+            with daemon.on_hangup(reload):
+                lifecycle.ready(sidecar.status())
+                log.info(logs.fields("ready", status=sidecar.status()))
+                await stop.wait()
             lifecycle.stopping("finishing what was accepted")
             log.info("stopping")
             await _finish(listener, sidecar, config.service.stop_seconds)
@@ -75,6 +78,10 @@ async def _finish(listener: Listener, sidecar: Sidecar, stop_seconds: float) -> 
         log.error(logs.fields("stopping before everything was finished", stop_seconds=stop_seconds))
 
 
+def _log_level(config: SidecarSettings) -> str:
+    return config.service.log_level
+
+
 PROGRAM = daemon.Program(
     name="sbc-daemon",
     description="The sidecar of backup telemetry: takes progress from the local socket, keeps it safe, and brings it "
@@ -82,7 +89,7 @@ PROGRAM = daemon.Program(
     settings=SidecarSettings,
     default_path=DEFAULT_PATH,
     prefix=PREFIX,
-    log_level=lambda config: config.service.log_level,
+    log_level=_log_level,
     serve=_serve,
     cannot_start=(SocketInUse, StateDirectoryHeld),
 )

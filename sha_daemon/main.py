@@ -1,6 +1,7 @@
 """The command `sha-daemon`: build, start, tell systemd, wait, stop."""
 
 import logging
+from collections.abc import Callable
 
 from sha_daemon.app import Hub
 from sha_daemon.config import DEFAULT_PATH, PREFIX, HubSettings
@@ -10,11 +11,12 @@ from sha_daemon.serving import listening_socket, served
 from telemetry_common import __version__, daemon, logs, sockets
 from telemetry_common.clock import SystemClock
 from telemetry_common.lifecycle import Lifecycle, SystemdNotifier, watchdog_interval
+from telemetry_common.reloading import Reloader
 
 log = logging.getLogger(__name__)
 
 
-async def _serve(config: HubSettings) -> None:
+async def _serve(config: HubSettings, read_settings: Callable[[], HubSettings]) -> None:
     sock = listening_socket(config.listen.address, sockets.inherited())
     clock = SystemClock()
     lifecycle = Lifecycle(SystemdNotifier(), clock)
@@ -22,6 +24,7 @@ async def _serve(config: HubSettings) -> None:
     stop = daemon.stop_on_signal()
     stop_seconds = config.service.stop_seconds
     log.info(logs.fields("starting", version=__version__, listen=config.listen.address, database=config.database.name))
+    reload = Reloader(lifecycle, hub.status, config, read_settings, _log_level, {})
     try:
         async with hub.running(watchdog_interval()):
             app = application(hub)
@@ -33,9 +36,10 @@ async def _serve(config: HubSettings) -> None:
                 stop_seconds=stop_seconds / 2,
             ):
                 hub.accepting(True)
-                lifecycle.ready(hub.status())
-                log.info(logs.fields("ready", status=hub.status()))
-                await stop.wait()
+                with daemon.on_hangup(reload):
+                    lifecycle.ready(hub.status())
+                    log.info(logs.fields("ready", status=hub.status()))
+                    await stop.wait()
                 lifecycle.stopping("answering what was accepted")
                 log.info("stopping")
                 hub.accepting(False)
@@ -45,6 +49,10 @@ async def _serve(config: HubSettings) -> None:
     log.info("stopped")
 
 
+def _log_level(config: HubSettings) -> str:
+    return config.service.log_level
+
+
 PROGRAM = daemon.Program(
     name="sha-daemon",
     description="The hub of backup telemetry: receives updates over HTTP, commits them to MariaDB, and fails jobs that "
@@ -52,7 +60,7 @@ PROGRAM = daemon.Program(
     settings=HubSettings,
     default_path=DEFAULT_PATH,
     prefix=PREFIX,
-    log_level=lambda config: config.service.log_level,
+    log_level=_log_level,
     serve=_serve,
 )
 

@@ -5,9 +5,12 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -19,12 +22,17 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=msgspec.Struct)
 _EPILOG = """exit status: 0 stopped as asked, 1 a part of the daemon died (systemd restarts it), 2 it cannot start:
-the configuration, the command line or something that it names cannot be used. Changed settings need a restart."""
+the configuration, the command line or something that it names cannot be used. SIGHUP reads again what can change
+while it runs, and names the settings that need a restart."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Program(Generic[T]):
-    """`serve` runs until it is asked to stop. Of its errors, `cannot_start` are the operator's to mend."""
+    """`serve` runs until it is asked to stop; its second argument reads the settings again, as they are by then.
+
+    `check` looks at the files that the settings name, for `--check`. Of the errors of both, `cannot_start` are the
+    operator's to mend, beside SettingsError.
+    """
 
     name: str
     description: str
@@ -32,7 +40,8 @@ class Program(Generic[T]):
     default_path: str
     prefix: str
     log_level: Callable[[T], str]
-    serve: Callable[[T], Coroutine[Any, Any, None]]
+    serve: Callable[[T, Callable[[], T]], Coroutine[Any, Any, None]]
+    check: Callable[[T], object] = lambda _: None
     cannot_start: tuple[type[Exception], ...] = ()
 
 
@@ -42,14 +51,17 @@ def main(program: Program[T]) -> None:
     cannot_start: tuple[type[Exception], ...] = (SettingsError, *program.cannot_start)
     try:
         named = options.config != Path(program.default_path)
-        config = settings.load(program.settings, options.config, program.prefix, must_exist=named)
+        read = partial(settings.load, program.settings, options.config, program.prefix, must_exist=named)
+        config = read()
         if options.show_config:
             print(settings.shown(config), end="")
         elif options.check:
+            program.check(config)
             print(f"{program.name}: the configuration in {options.config} can be used")
         else:
             logs.setup(program.log_level(config))
-            asyncio.run(program.serve(config))
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it kills whoever does not listen for it
+            asyncio.run(program.serve(config, read))
     except cannot_start as error:
         print(f"{program.name}: {error}", file=sys.stderr)
         sys.exit(2)
@@ -76,3 +88,27 @@ def stop_on_signal() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     return stop
+
+
+@contextmanager
+def on_hangup(reload: Callable[[], None]) -> Iterator[None]:
+    """Call `reload` in the running event loop for each SIGHUP within the block; outside of it the signal is ignored.
+
+    Not by the loop's own handler, which would leave the signal deadly for the moment between its end and the process's.
+    """
+    loop = asyncio.get_running_loop()
+    over = False
+
+    def hung_up(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(act)
+
+    def act() -> None:
+        if not over:  # else systemd would hear READY=1 behind STOPPING=1
+            reload()
+
+    signal.signal(signal.SIGHUP, hung_up)
+    try:
+        yield
+    finally:
+        over = True
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -76,6 +76,10 @@ class Lifecycle:
     def ready(self, status: str) -> None:
         self._notifier.notify(f"READY=1\nSTATUS={_one_line(status)}")
 
+    def reloading(self) -> None:
+        """`ready` ends it."""
+        self._notifier.notify(f"RELOADING=1\nMONOTONIC_USEC={int(self._clock.monotonic() * 1e6)}")
+
     def stopping(self, status: str) -> None:
         self._notifier.notify(f"STOPPING=1\nSTATUS={_one_line(status)}")
 

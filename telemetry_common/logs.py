@@ -50,3 +50,8 @@ def setup(level: str) -> None:
     # It logs a traceback for each request that is no HTTP; what matters of a request is logged by who answers it.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+
+
+def set_level(level: str) -> None:
+    """From now on; what `setup` quietened stays so."""
+    logging.getLogger().setLevel(level.upper())

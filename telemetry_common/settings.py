@@ -30,8 +30,9 @@ def load(
 ) -> T:
     """The effective settings: the file at `path`, then `conf.d/*.toml` beside it by name, then the environment.
 
-    A variable is `PREFIX_SECTION_KEY` (`SHA_DATABASE_NAME`). A missing main file means defaults (the packages ship one;
-    a bare run needs none), unless it was asked for by name (`must_exist`). Raises SettingsError.
+    A variable is `PREFIX_SECTION_KEY` (`SHA_DATABASE_NAME`); a list has commas between its items. A missing main file
+    means defaults (the packages ship one; a bare run needs none), unless it was asked for by name (`must_exist`).
+    Raises SettingsError.
     """
     if must_exist and not path.exists():
         raise SettingsError(f"cannot read {path}: there is no such file")
@@ -66,16 +67,25 @@ def _merge(into: dict[str, dict[str, Any]], more: Mapping[str, Any], source: str
 
 
 def _from_environment(kind: type[msgspec.Struct], prefix: str, environ: Mapping[str, str]) -> dict[str, Any]:
-    known = {f"{prefix}_{s}_{k}".upper(): (s, k) for s, k, _ in _keys(kind)}
-    ours = tuple({f"{prefix}_{section}_".upper() for section, _ in known.values()})
+    known = {f"{prefix}_{s}_{k}".upper(): (s, k, field) for s, k, field in _keys(kind)}
+    ours = tuple({f"{prefix}_{section}_".upper() for section, _, _ in known.values()})
     found: dict[str, Any] = {}
     for variable, value in environ.items():
         if variable in known:
-            section, key = known[variable]
-            found.setdefault(section, {})[key] = value
+            section, key, field = known[variable]
+            found.setdefault(section, {})[key] = _listed(value) if _is_list(field) else value
         elif variable.startswith(ours):
             raise SettingsError(f"cannot use the environment: unknown variable {variable}")
     return found
+
+
+def _is_list(field: msgspec.structs.FieldInfo) -> bool:
+    return isinstance(field.default, tuple)
+
+
+def _listed(value: str) -> list[str]:
+    """A list in a variable: its items with commas between."""
+    return [item.strip() for item in value.split(",") if item.strip()]
 
 
 def _keys(kind: type[msgspec.Struct]) -> Iterable[tuple[str, str, msgspec.structs.FieldInfo]]:
@@ -125,6 +135,15 @@ def shown(settings: msgspec.Struct) -> str:
         lines += [f"{f.encode_name} = {_toml(getattr(values, f.name))}" for f in msgspec.structs.fields(values)]
         lines.append("")
     return "\n".join(lines)
+
+
+def differing(one: T, other: T) -> list[str]:
+    """The keys (`section.key`) whose values are not the same in both."""
+    return [
+        f"{section}.{key}"
+        for section, key, field in _keys(type(one))
+        if getattr(getattr(one, section), field.name) != getattr(getattr(other, section), field.name)
+    ]
 
 
 def _description(field: msgspec.structs.FieldInfo) -> str:

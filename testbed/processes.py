@@ -6,6 +6,7 @@ owner, which then stops its children in order.
 """
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -216,6 +217,15 @@ class Daemon:
         if process is not None:
             process.kill()
             process.wait()
+
+    def reload(self) -> None:
+        """SIGHUP, as `systemctl reload` sends it, and wait until it is over. Raises DaemonFailed."""
+        if (pid := self.pid) is None:
+            raise DaemonFailed(f"cannot reload {self.program}: it does not run")
+        self.manager.forget()
+        os.kill(pid, signal.SIGHUP)
+        if not (self.manager.wait_for("RELOADING", _START_SECONDS) and self.manager.wait_for("READY", _START_SECONDS)):
+            raise DaemonFailed(f"cannot reload {self.program}: it does not say so\n{self.last_lines()}")
 
     def restart(self) -> None:
         self.stop()

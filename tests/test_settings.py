@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from sbc_daemon.config import SidecarSettings
-from sha_daemon.config import HubSettings
-from telemetry_common.settings import SettingsError, load, shown, template
+from sha_daemon.config import HubSettings, Listen, Service
+from telemetry_common.settings import SettingsError, differing, load, shown, template
 
 PACKAGING = Path(__file__).resolve().parent.parent / "packaging"
 
@@ -112,6 +112,12 @@ def test_the_sidecar_does_not_start_with_an_address_or_path_that_cannot_work(
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8082", "https://hub.example", "http://[::1]:80/", "http://h/tunnel"])
 def test_an_address_of_a_hub_is_taken(config: Path, url: str) -> None:
     assert load(SidecarSettings, config, "SBC", {"SBC_HUB_URL": url}).hub.url == url
+
+
+def test_settings_differ_by_the_keys_that_differ() -> None:
+    one, other = HubSettings(), HubSettings(listen=Listen(max_queue=5), service=Service(log_level="debug"))
+    assert differing(one, one) == []
+    assert differing(one, other) == ["listen.max_queue", "service.log_level"]
 
 
 def test_a_file_that_is_not_text_or_cannot_be_read_is_named(config: Path) -> None:
