@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Struct, field
 
+from sha_daemon.hosts import host_name
 from telemetry_common.settings import about
 
 DEFAULT_PATH = "/etc/sha-daemon/config.toml"
@@ -24,9 +25,37 @@ class Listen(Struct, frozen=True, forbid_unknown_fields=True):
     max_queue: Annotated[
         int, about("Updates waiting for the database; beyond it senders get 503 and try again.", ge=1, le=1_000_000)
     ] = 10_000
+    keepalive_seconds: Annotated[
+        float,
+        about(
+            "A connection without a request is closed after this. Well above the 5 s cadence of a sender.",
+            gt=0,
+            le=86_400,
+        ),
+    ] = 75.0
+    patience_seconds: Annotated[
+        float,
+        about(
+            "A connection is cut off when it keeps the hub waiting for so long: with the head of a request (TLS\n"
+            "included), or by not taking its answer.",
+            gt=0,
+            le=3600,
+        ),
+    ] = 30.0
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        about(
+            "Names without a port by which clients may call the hub (the Host header), beside localhost and loopback\n"
+            "addresses. On a loopback address every other is refused: a web page could have made it up, to reach the\n"
+            "hub from somebody's browser. On a network address an empty list allows every name."
+        ),
+    ] = ()
 
     def __post_init__(self) -> None:
         host_and_port(self.address)
+        for name in self.allowed_hosts:
+            if host_name(name) is None or host_name(f"{name}:1") is None:
+                raise ValueError(f"`allowed_hosts` must be names or addresses without a port, not {name!r}")
 
 
 def host_and_port(address: str) -> tuple[str, int]:
@@ -35,6 +64,41 @@ def host_and_port(address: str) -> tuple[str, int]:
     if not (host and port.isascii() and port.isdigit() and int(port) < 65536):
         raise ValueError(f"`address` must be HOST:PORT, such as 127.0.0.1:8082, not {address!r}")
     return host.strip("[]"), int(port)
+
+
+class Access(Struct, frozen=True, forbid_unknown_fields=True):
+    tokens_file: Annotated[
+        str,
+        about(
+            "Who may report and read: a token a line, hashed, as `shactl token create` prints it.\n"
+            "Read again on SIGHUP. Empty: whoever can connect."
+        ),
+    ] = ""
+
+    def __post_init__(self) -> None:
+        _absolute("tokens_file", self.tokens_file)
+
+
+class Tls(Struct, frozen=True, forbid_unknown_fields=True):
+    certificate: Annotated[
+        str,
+        about(
+            "The hub's certificate (PEM), those that lead to its CA behind it. With it and `key` the hub speaks TLS\n"
+            "only. Both are read again on SIGHUP."
+        ),
+    ] = ""
+    key: Annotated[str, about("Its private key (PEM, without a passphrase).")] = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("`certificate` and `key` must both be given, or neither")
+        _absolute("certificate", self.certificate)
+        _absolute("key", self.key)
+
+
+def _absolute(key: str, path: str) -> None:
+    if path and not path.startswith("/"):
+        raise ValueError(f"`{key}` must be an absolute path, not {path!r}")
 
 
 class DatabaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,6 +153,8 @@ class Service(Struct, frozen=True, forbid_unknown_fields=True):
 
 class HubSettings(Struct, frozen=True, forbid_unknown_fields=True):
     listen: Listen = field(default_factory=Listen)
+    access: Access = field(default_factory=Access)
+    tls: Tls = field(default_factory=Tls)
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
     watchdog: Watchdog = field(default_factory=Watchdog)
     history: History = field(default_factory=History)

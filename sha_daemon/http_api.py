@@ -4,13 +4,16 @@ from aiohttp import web
 
 from sha_daemon import http_reading, http_receiving
 from sha_daemon.app import Hub
+from sha_daemon.gate import Gate
+from sha_daemon.http_access import Room, guarded
 from sha_daemon.http_answers import answering, nowhere
 from telemetry_common.contract import MAX_BODY_BYTES
 
 
-def application(hub: Hub) -> web.Application:
+def application(hub: Hub, gate: Gate) -> web.Application:
     app = web.Application(client_max_size=MAX_BODY_BYTES)
-    app.add_routes(answering(http_receiving.routes(hub.receiver)))
-    app.add_routes(answering(http_reading.routes(hub.reader)))
+    room = Room(hub.turned_away)
+    app.add_routes(answering(guarded(http_receiving.routes(hub.receiver), gate, room)))
+    app.add_routes(answering(guarded(http_reading.routes(hub.reader), gate, room)))
     app.add_routes(answering([web.route("*", "/{anywhere:.*}", nowhere)]))
     return app

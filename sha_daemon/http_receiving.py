@@ -10,7 +10,6 @@ from sha_daemon.http_answers import PREFIX, response
 from sha_daemon.receiving import Receiver
 from sha_daemon.receiving_batch import BatchReceiver
 from sha_daemon.replies import JSON, Problem
-from telemetry_common.text import printable
 
 BODY_SECONDS = 30.0
 """For the whole of a body: a sender that takes longer is cut off, it keeps a connection from others."""
@@ -21,11 +20,12 @@ def routes(receiver: Receiver) -> Iterable[web.RouteDef]:
 
     async def post(request: web.Request) -> web.StreamResponse:
         job_type, job_id = request.match_info["job_type"], request.match_info["job_id"]
-        body = await _body(request)
-        return response(await receiver.receive(job_type, job_id, _content_type(request), body))
+        body, encoding = await _body(request), request.headers.get("Content-Encoding", "")
+        return response(await receiver.receive(job_type, job_id, _content_type(request), body, encoding))
 
     async def post_batch(request: web.Request) -> web.StreamResponse:
-        return response(await batches.receive(_content_type(request), await _body(request)))
+        body, encoding = await _body(request), request.headers.get("Content-Encoding", "")
+        return response(await batches.receive(_content_type(request), body, encoding))
 
     return [
         web.post(f"{PREFIX}/telemetry/batch", post_batch),
@@ -54,5 +54,4 @@ async def _body(request: web.Request) -> bytes:
     except TimeoutError:
         raise Problem(408, f"the body did not arrive within {BODY_SECONDS:.0f} s") from None
     except (web.RequestPayloadError, HttpProcessingError):
-        encoding = printable(request.headers.get("Content-Encoding", "identity"))
-        raise Problem(400, f"the body cannot be read with its Content-Encoding ({encoding})") from None
+        raise Problem(400, "the body does not come as its Content-Length or Transfer-Encoding says") from None

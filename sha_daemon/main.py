@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from sha_daemon.app import Hub
 from sha_daemon.config import DEFAULT_PATH, PREFIX, HubSettings
+from sha_daemon.edge import Edge
 from sha_daemon.http_api import application
 from sha_daemon.mariadb import MariaDB
 from sha_daemon.serving import listening_socket, served
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 
 
 async def _serve(config: HubSettings, read_settings: Callable[[], HubSettings]) -> None:
+    edge = Edge(config)
     sock = listening_socket(config.listen.address, sockets.inherited())
     clock = SystemClock()
     lifecycle = Lifecycle(SystemdNotifier(), clock)
@@ -24,14 +26,17 @@ async def _serve(config: HubSettings, read_settings: Callable[[], HubSettings]) 
     stop = daemon.stop_on_signal()
     stop_seconds = config.service.stop_seconds
     log.info(logs.fields("starting", version=__version__, listen=config.listen.address, database=config.database.name))
-    reload = Reloader(lifecycle, hub.status, config, read_settings, _log_level, {})
+    for warning in edge.warnings():
+        log.warning(warning)
+    reload = Reloader(lifecycle, hub.status, config, read_settings, _log_level, edge.reloadable)
     try:
         async with hub.running(watchdog_interval()):
-            app = application(hub)
+            app = application(hub, edge.gate)
             async with served(
                 app,
                 sock,
-                max_connections=config.listen.max_connections,
+                config.listen,
+                certificate=edge.certificate,
                 on_turned_away=hub.turned_away,
                 stop_seconds=stop_seconds / 2,
             ):
@@ -62,6 +67,7 @@ PROGRAM = daemon.Program(
     prefix=PREFIX,
     log_level=_log_level,
     serve=_serve,
+    check=Edge,
 )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Raw
 
 from sha_daemon.batch import Outcome
+from sha_daemon.content_encoding import unpacked
 from sha_daemon.ingest import Ingest
 from sha_daemon.ingest_queue import Answer, Busy, NotStored, Unavailable
 from sha_daemon.records import storable_id
@@ -35,9 +36,11 @@ class Receiver:
         """From now on every update is answered 503: the sender keeps it for the next hub."""
         self._stopping = True
 
-    async def receive(self, job_type: str, job_id: str, content_type: str, body: bytes) -> Reply:
-        """One update: 204 after the COMMIT. Raises Problem for every other answer."""
+    async def receive(self, job_type: str, job_id: str, content_type: str, body: bytes, encoding: str = "") -> Reply:
+        """One update: 204 after the COMMIT. `encoding` is the body's. Raises Problem for every other answer."""
         self.check(content_type)
+        if encoding:
+            body = self._unpacked(job_type, job_id, body, encoding)
         update = self.read(job_type, job_id, body)
         (became,) = await self.store(job_type, [(job_id, update, len(body))])
         if isinstance(became, Problem):
@@ -50,6 +53,15 @@ class Receiver:
             raise Problem(415, f"Content-Type must be {JSON}, not '{printable(content_type)}'")
         if self._stopping:
             raise unavailable("the hub is stopping; try again")
+
+    def _unpacked(self, job_type: str, job_id: str, body: bytes, encoding: str) -> bytes:
+        """The body out of its Content-Encoding; the job is heard also if that is damaged. Raises Problem."""
+        try:
+            return unpacked(body, encoding)
+        except ContractError as error:
+            if job_type in self._ingests and storable_id(job_id):
+                self._ingests[job_type].hear(job_id)
+            raise Problem(400, str(error)) from None
 
     def read(self, job_type: str, job_id: str, body: bytes | Raw) -> Update:
         """The update in `body`, if it is one for this job; the job is heard also if it is not. Raises Problem."""

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from sha_daemon.batch import Outcome
+from sha_daemon.content_encoding import unpacked
 from sha_daemon.job_types import BACKUP
 from sha_daemon.receiving import Receiver
 from sha_daemon.replies import Problem, Reply, json_reply
@@ -54,14 +55,14 @@ class BatchReceiver:
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
 
-    async def receive(self, content_type: str, body: bytes) -> Reply:
+    async def receive(self, content_type: str, body: bytes, encoding: str = "") -> Reply:
         """200 with an array of one ItemAnswer an update, in order, when all are committed or refused.
 
         Raises Problem where the updates cannot be told apart: the sender then posts them singly.
         """
         self._receiver.check(content_type)
         try:
-            batch: _Batch = decoded(_batches, body)
+            batch: _Batch = decoded(_batches, unpacked(body, encoding) if encoding else body)
         except ContractError as error:
             raise Problem(400, str(error)) from None
         items = [self._read(raw) for raw in batch.updates]

@@ -4,12 +4,12 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import cast
 
 from aiohttp import web
 
-from sha_daemon.config import host_and_port
-from sha_daemon.replies import unavailable
+from sha_daemon.config import Listen, host_and_port
+from sha_daemon.connections import Connections
+from sha_daemon.tls import Certificate
 from telemetry_common.settings import SettingsError
 
 BACKLOG = 1024
@@ -52,45 +52,30 @@ def _bind(host: str, port: int, address: str) -> socket.socket:
     return sock
 
 
-class _TurnedAway(asyncio.Protocol):
-    """One connection too many: told so at once, and closed."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        reply = unavailable("the hub has as many connections as it takes; try again").reply()
-        headers = {"Content-Type": reply.content_type, "Content-Length": str(len(reply.body)), "Connection": "close"}
-        head = "".join(f"{name}: {value}\r\n" for name, value in (headers | dict(reply.headers)).items())
-        stream = cast(asyncio.Transport, transport)
-        stream.write(f"HTTP/1.1 503 Service Unavailable\r\n{head}\r\n".encode() + reply.body)
-        stream.close()
-
-
 @asynccontextmanager
 async def served(
     app: web.Application,
     sock: socket.socket,
+    listen: Listen,
     *,
-    max_connections: int,
+    certificate: Certificate | None = None,
     on_turned_away: Callable[[], None],
     stop_seconds: float,
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Connections]:
     """Serve `app` on `sock` within the block; leaving it waits for answers under way, at most `stop_seconds`."""
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=stop_seconds)
     await runner.setup()
-    server = runner.server
-    if server is None:
+    if runner.server is None:
         raise RuntimeError("the HTTP library made no server")
-
-    def connected() -> asyncio.BaseProtocol:
-        if len(server.connections) < max_connections:
-            return server()
-        on_turned_away()
-        return _TurnedAway()
-
-    try:
-        listening = await asyncio.get_running_loop().create_server(connected, sock=sock, backlog=BACKLOG)
+    connections = Connections(runner.server, listen, certificate, on_turned_away)
+    async with asyncio.TaskGroup() as group:
+        sweep = group.create_task(connections.sweep(), name="slow connections")
         try:
-            yield
+            listening = await asyncio.get_running_loop().create_server(connections.accept, sock=sock, backlog=BACKLOG)
+            try:
+                yield connections
+            finally:
+                listening.close()
         finally:
-            listening.close()
-    finally:
-        await runner.cleanup()
+            await runner.cleanup()
+            sweep.cancel()

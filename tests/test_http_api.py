@@ -164,10 +164,8 @@ async def test_a_sender_that_hangs_up_loses_only_its_answer(world: World) -> Non
     world.add("j1")
     _, writer = await asyncio.open_connection(world.client.host, world.client.port)
     body = b'{"status":"running","bytes_transferred":77}'
-    head = (
-        f"POST {PATH}/j1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    writer.write(head.encode() + body)
+    head = f"POST {PATH}/j1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
     await writer.drain()
     writer.transport.abort()
     async with asyncio.timeout(5):

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
+from sha_daemon.config import Listen
 from sha_daemon.serving import listening_socket, served
 from telemetry_common.settings import SettingsError
 
@@ -27,7 +28,8 @@ async def door(max_connections: int) -> AsyncIterator[tuple[int, list[str]]]:
     def turned_away() -> None:
         away.append("somebody")
 
-    async with served(app, sock, max_connections=max_connections, on_turned_away=turned_away, stop_seconds=1):
+    listen = Listen(max_connections=max_connections)
+    async with served(app, sock, listen, on_turned_away=turned_away, stop_seconds=1):
         yield port, away
 
 

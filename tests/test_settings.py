@@ -59,6 +59,16 @@ def test_the_environment_wins_over_every_file(config: Path) -> None:
             "watchdog.never_heard: Invalid enum value 'ignore', expected one of report, fail",
         ),
         ("[watchdog]\nwarn_seconds = 300\n", "watchdog: `warn_seconds` must be less than `fail_seconds`"),
+        (
+            "[tls]\ncertificate = '/etc/hub.crt'\n",
+            "tls: `certificate` and `key` must both be given, or neither",
+        ),
+        ("[tls]\nkey = '/etc/hub.key'\n", "tls: `certificate` and `key` must both be given, or neither"),
+        ("[access]\ntokens_file = 'tokens'\n", "access: `tokens_file` must be an absolute path, not 'tokens'"),
+        ("[listen]\nallowed_hosts = ['hub:80']\n", "listen: `allowed_hosts` must be names or addresses without a port"),
+        ("[listen]\nallowed_hosts = ['']\n", "listen: `allowed_hosts` must be names or addresses without a port"),
+        ("[listen]\nallowed_hosts = 'hub'\n", "listen.allowed_hosts: Expected `array`, got `str`"),
+        ("[listen]\npatience_seconds = 0\n", "listen.patience_seconds: Expected `float` > 0"),
         ("address = 'a:1'\n", "`address` stands outside of a [section]"),
         ("[listen\n", "not valid TOML"),
     ],
@@ -112,6 +122,14 @@ def test_the_sidecar_does_not_start_with_an_address_or_path_that_cannot_work(
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8082", "https://hub.example", "http://[::1]:80/", "http://h/tunnel"])
 def test_an_address_of_a_hub_is_taken(config: Path, url: str) -> None:
     assert load(SidecarSettings, config, "SBC", {"SBC_HUB_URL": url}).hub.url == url
+
+
+@pytest.mark.parametrize(
+    ("text", "hosts"),
+    [("", ()), ("hub.example", ("hub.example",)), (" a.example, [fd00::1] ,", ("a.example", "[fd00::1]"))],
+)
+def test_a_list_in_a_variable_has_commas_between_its_items(config: Path, text: str, hosts: tuple[str, ...]) -> None:
+    assert hub(config, {"SHA_LISTEN_ALLOWED_HOSTS": text}).listen.allowed_hosts == hosts
 
 
 def test_settings_differ_by_the_keys_that_differ() -> None:

@@ -8,7 +8,9 @@ from aiohttp.web import Application, Request
 
 from sha_daemon.app import Hub
 from sha_daemon.config import HubSettings
+from sha_daemon.edge import Edge
 from sha_daemon.http_api import application
+from sha_daemon.http_connection import LIMITS
 from sha_daemon.mariadb import MariaDB
 from telemetry_common.clock import Clock, SystemClock
 from telemetry_common.lifecycle import Lifecycle
@@ -31,10 +33,11 @@ class Heard:
 async def running_hub(settings: HubSettings) -> AsyncIterator[tuple[Hub, Client]]:
     clock = SystemClock()
     hub = Hub(settings, clock, lambda kind, _: MariaDB(settings.database, kind), Lifecycle(Heard(), clock))
-    client = TestClient(TestServer(application(hub)))
+    server = TestServer(application(hub, Edge(settings).gate))
+    client = TestClient(server)
     try:
         async with hub.running(ping_seconds=1.0):
-            await client.start_server()
+            await server.start_server(**LIMITS)
             hub.accepting(True)
             yield hub, client
             await client.close()
@@ -47,13 +50,13 @@ async def virtual_hub(
     database: MemoryDatabase, clock: Clock, settings: HubSettings | None = None
 ) -> AsyncIterator[Hub]:
     """A hub without a network on the in-memory twin, for the virtual clock. Leaving the block is its crash."""
-    hub = Hub(settings or HubSettings(), clock, lambda kind, purpose: _Shared(database), Lifecycle(Heard(), clock))
+    hub = Hub(settings or HubSettings(), clock, lambda kind, purpose: Shared(database), Lifecycle(Heard(), clock))
     hub.accepting(True)
     async with hub.running(ping_seconds=5.0):
         yield hub
 
 
-class _Shared:
+class Shared:
     """One of a hub's connections to a database that outlives the hub."""
 
     def __init__(self, database: MemoryDatabase) -> None:

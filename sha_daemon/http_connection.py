@@ -1,0 +1,125 @@
+"""One connection of the HTTP server: aiohttp's, which also knows since when it waits for the other side.
+
+aiohttp closes a connection that lies idle. It has no time limit for the head of a request that comes in drops, nor for
+an answer that nobody takes, and answers in plain text what is not HTTP at all.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
+
+from sha_daemon.http_answers import response
+from sha_daemon.replies import Problem
+from telemetry_common.text import printable
+
+MAX_LINE_BYTES = 4096
+"""Of the request line: a path of the hub with its query is a tenth of it."""
+MAX_FIELD_BYTES = 8192
+"""Of one header field: a browser may bring the cookies of everything else on this machine."""
+MAX_FIELDS = 64
+WRITE_BUFFER_BYTES = 64 << 10
+"""What waits here for a slow reader before whoever writes to it has to wait."""
+LIMITS: dict[str, Any] = {
+    "max_line_size": MAX_LINE_BYTES,
+    "max_field_size": MAX_FIELD_BYTES,
+    "max_headers": MAX_FIELDS,
+    "read_bufsize": 64 << 10,
+    # The rest of a body that was refused unread is awaited for so long: who reads only when all is written would miss
+    # the answer. It is also waited for when the hub stops, whoever hung up meanwhile.
+    "lingering_time": 2.0,
+    # Bodies are inflated by `content_encoding`, which bounds what comes out.
+    "auto_decompress": False,
+    "access_log": None,
+}
+"""Of every connection, beside what aiohttp itself bounds: 32 pipelined requests, then it reads no more."""
+
+
+class Connection(web.RequestHandler):
+    """`on_gone` is called once the connection is closed; with TLS by the layer below, which sees more."""
+
+    __slots__ = ("_head_since", "_on_gone", "_stalled_since", "_unsent_before", "wire")
+
+    def __init__(
+        self,
+        server: web.Server,
+        loop: asyncio.AbstractEventLoop,
+        keepalive_seconds: float,
+        on_gone: "Callable[[Connection], None]",
+    ) -> None:
+        super().__init__(server, loop=loop, keepalive_timeout=keepalive_seconds, **LIMITS)
+        self.wire: asyncio.Transport | None = None
+        self._on_gone = on_gone
+        self._stalled_since = loop.time()
+        self._head_since: float | None = self._stalled_since
+        self._unsent_before = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        stream = cast(asyncio.Transport, transport)
+        stream.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self.wire = self.wire or stream
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self.gone()
+
+    def gone(self) -> None:
+        self._on_gone(self)
+
+    def data_received(self, data: bytes) -> None:
+        heads = self._request_count
+        super().data_received(data)
+        if self._request_count != heads:
+            self._head_since = None
+        elif self._head_since is None and data and self._waits_for_a_head():
+            self._head_since = self._loop.time()
+
+    def _waits_for_a_head(self) -> bool:
+        """No request is in hand: what comes in, short of a whole head, is the beginning of one."""
+        return self._waiter is not None and not self._waiter.done()
+
+    def late(self, now: float, seconds: float) -> bool:
+        """Whether it has kept the hub waiting for `seconds`, judged by this look and those before it.
+
+        For the head of a request, or by not taking its answer. A stream that stays open is never late by being open.
+        """
+        unsent = self.wire.get_write_buffer_size() if self.wire is not None else 0
+        if unsent == 0 or unsent < self._unsent_before:
+            self._stalled_since = now
+        self._unsent_before = unsent
+        since = self._stalled_since if self._head_since is None else min(self._stalled_since, self._head_since)
+        return now - since > seconds
+
+    def cut_off(self) -> None:
+        """At once, whatever waits to be sent."""
+        if self.wire is not None:
+            self.wire.abort()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What aiohttp would answer in plain text: bytes that are no request, above all."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer is under way; no other can be sent")
+        answer = response(_problem(status, exc).reply())
+        answer.force_close()
+        return answer
+
+
+def _problem(status: int, error: BaseException | None) -> Problem:
+    if isinstance(error, LineTooLong):
+        if error.args[1] == MAX_LINE_BYTES:
+            return Problem(414, f"the request line is over {MAX_LINE_BYTES} bytes")
+        return Problem(431, f"a header field is over {MAX_FIELD_BYTES} bytes")
+    if isinstance(error, BadHttpMessage):
+        if "many headers" in error.message:
+            return Problem(431, f"there are more than {MAX_FIELDS} header fields")
+        return Problem(400, f"this is not an HTTP request: {printable(error.message.partition(chr(10))[0])}")
+    return Problem(status, "the hub failed; its journal has the reason; try again")

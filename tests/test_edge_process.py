@@ -1,0 +1,116 @@
+"""Tokens and certificate of a hub in service, as its operator changes them."""
+
+import http.client
+import re
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from sha_daemon.config import Access, DatabaseSettings, HubSettings, Tls
+from sha_daemon.tokens import line
+from telemetry_common.settings import shown
+from testbed.installation import CommandFailed, command, hub_settings
+from testbed.processes import Daemon
+from tests.support.certificates import Pair, authority, server
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def tokens_file(tmp_path: Path) -> Path:
+    path = tmp_path / "tokens"
+    path.write_text(line("old", "read", "sbt_old"))
+    return path
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Pair:
+    return server(tmp_path, authority(tmp_path))
+
+
+@pytest.fixture
+def settings(tmp_path: Path, tokens_file: Path, pair: Pair) -> HubSettings:
+    """Without a database: that stops neither tokens nor TLS."""
+    return structs.replace(
+        hub_settings(DatabaseSettings(socket=str(tmp_path / "none.sock"))),
+        access=Access(tokens_file=str(tokens_file)),
+        tls=Tls(certificate=str(pair.certificate), key=str(pair.key)),
+    )
+
+
+@pytest.fixture
+def hub(tmp_path: Path, settings: HubSettings) -> Iterator[Daemon]:
+    with Daemon("sha-daemon", tmp_path, settings) as running:
+        yield running
+
+
+class Reader:
+    """A connection that stays open."""
+
+    def __init__(self, settings: HubSettings, directory: Path) -> None:
+        trusting = ssl.create_default_context(cafile=str(directory / "ca.crt"))
+        self._connection = http.client.HTTPSConnection(settings.listen.address, timeout=10, context=trusting)
+
+    def status_with(self, token: str) -> int:
+        self._connection.request("GET", "/api/v1/telemetry/nothing", headers={"Authorization": f"Bearer {token}"})
+        answer = self._connection.getresponse()
+        answer.read()
+        return answer.status
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@pytest.fixture
+def reader(hub: Daemon, settings: HubSettings, tmp_path: Path) -> Iterator[Reader]:
+    opened = Reader(settings, tmp_path)
+    yield opened
+    opened.close()
+
+
+def test_new_tokens_are_taken_over_and_broken_ones_are_not(hub: Daemon, reader: Reader, tokens_file: Path) -> None:
+    assert reader.status_with("sbt_old") == 404
+    tokens_file.write_text(line("new", "read", "sbt_new"))
+    hub.reload()
+    assert (reader.status_with("sbt_old"), reader.status_with("sbt_new")) == (401, 404)
+    assert 'reloaded what=tokens now="1 known"' in hub.log()
+    tokens_file.write_text("oops")
+    hub.reload()
+    assert reader.status_with("sbt_new") == 404
+    assert f'reload refused; what runs goes on what=tokens reason="cannot use {tokens_file}: line 1' in hub.log()
+
+
+def test_a_renewed_certificate_is_served_to_who_comes_next(
+    hub: Daemon, reader: Reader, settings: HubSettings, tmp_path: Path, pair: Pair
+) -> None:
+    assert reader.status_with("sbt_old") == 404
+    renewed = server(tmp_path, Pair(tmp_path / "ca.crt", tmp_path / "ca.key"), "renewed")
+    renewed.certificate.rename(pair.certificate)
+    hub.reload()
+    assert "reload refused; what runs goes on what=certificate" in hub.log()
+    renewed.key.rename(pair.key)
+    hub.reload()
+    host, port = settings.listen.address.split(":")
+    assert ssl.get_server_certificate((host, int(port))) == pair.certificate.read_text()
+    assert reader.status_with("sbt_old") == 404
+
+
+def test_other_files_than_before_need_a_restart(hub: Daemon, tokens_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "others").write_text(tokens_file.read_text())
+    hub.config_file.write_text(hub.config_file.read_text().replace(str(tokens_file), str(tmp_path / "others")))
+    hub.reload()
+    assert "changed settings need a restart keys=access.tokens_file" in hub.log()
+
+
+def test_a_check_looks_at_the_files_that_a_start_would_need(tmp_path: Path, settings: HubSettings) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(shown(settings))
+    check = ("sha-daemon", "--config", str(config), "--check")
+    assert "can be used" in command(*check)
+    for file in (settings.tls.key, settings.access.tokens_file):
+        Path(file).unlink()
+        with pytest.raises(CommandFailed, match=f"cannot read {re.escape(file)}: No such file"):
+            command(*check)
