@@ -1,6 +1,7 @@
 """The hub's reading API as the operator's commands use it: the standard library's HTTP client, and typed answers."""
 
 import http.client
+import ssl
 from typing import TypeVar
 from urllib.parse import quote, urlencode
 
@@ -65,11 +66,20 @@ class _Problem(Struct, frozen=True):
 
 
 class HubClient:
-    """`address` is `host:port`, as the hub's own settings have it."""
+    """`address` is `host:port`, as the hub's own settings have it. With `tls` the hub is asked over TLS."""
 
-    def __init__(self, address: str, timeout_seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        address: str,
+        timeout_seconds: float = 10.0,
+        *,
+        token: str | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._address = address
         self._timeout_seconds = timeout_seconds
+        self._tls = tls
+        self._headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
 
     def job(self, job_id: str) -> bytes | None:
         """The job's JSON; None if the hub has no such job. Raises HubUnreachable."""
@@ -96,13 +106,9 @@ class HubClient:
         return found[:limit]
 
     def _get(self, target: str) -> tuple[int, bytes]:
-        host, _, port = self._address.rpartition(":")
+        connection = self._connection()
         try:
-            connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=self._timeout_seconds)
-        except (ValueError, http.client.InvalidURL):
-            raise HubUnreachable(f"cannot use {self._address} as the hub's address: host:port is needed") from None
-        try:
-            connection.request("GET", target, headers={"Accept": "application/json"})
+            connection.request("GET", target, headers=self._headers)
             answer = connection.getresponse()
             return answer.status, answer.read(_MAX_ANSWER_BYTES)
         except (OSError, http.client.HTTPException) as error:
@@ -111,6 +117,16 @@ class HubClient:
         finally:
             connection.close()
 
+    def _connection(self) -> http.client.HTTPConnection:
+        host, _, port = self._address.rpartition(":")
+        try:
+            place, number = host.strip("[]"), int(port)
+            if self._tls is None:
+                return http.client.HTTPConnection(place, number, timeout=self._timeout_seconds)
+            return http.client.HTTPSConnection(place, number, timeout=self._timeout_seconds, context=self._tls)
+        except (ValueError, http.client.InvalidURL):
+            raise HubUnreachable(f"cannot use {self._address} as the hub's address: host:port is needed") from None
+
     def _good(self, status: int, body: bytes) -> bytes:
         if status == 200:
             return body
@@ -118,7 +134,8 @@ class HubClient:
             detail = msgspec.json.decode(body, type=_Problem).detail
         except msgspec.MsgspecError:
             detail = "no reason was given"
-        raise HubUnreachable(f"cannot read from the hub at {self._address}: it answered {status}: {detail}")
+        hint = "; see shactl --token-file" if status in (401, 403) else ""
+        raise HubUnreachable(f"cannot read from the hub at {self._address}: it answered {status}: {detail}{hint}")
 
 
 def decoded(body: bytes, kind: type[T]) -> T:

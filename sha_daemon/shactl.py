@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sha_daemon import shactl_db, shactl_jobs
+from sha_daemon import shactl_db, shactl_hub, shactl_jobs, shactl_token
 from sha_daemon.config import DEFAULT_PATH, PREFIX, HubSettings
 from sha_daemon.shactl_answers import OK, UNREACHABLE
 from telemetry_common import __version__
@@ -23,17 +23,19 @@ _EXITS = """exit codes:
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="shactl",
-        description="Look after the telemetry hub: its database, and the backup jobs it hears of.",
+        description="Look after the telemetry hub: its database, the backup jobs it hears of, and who may ask it.",
         epilog=_EXITS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument(
         "--config", type=Path, default=Path(DEFAULT_PATH), help="configuration file (default: %(default)s)"
     )
+    shactl_hub.add_option(top)
     top.add_argument("--version", action="version", version=f"shactl {__version__}")
     groups = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     shactl_db.add_commands(groups)
     shactl_jobs.add_commands(groups)
+    shactl_token.add_commands(groups)
     return top
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 from sha_daemon import job_creation, job_tables
 from sha_daemon.config import HubSettings
-from sha_daemon.hub_client import HubClient, ShownJob, decoded
+from sha_daemon.hub_client import ShownJob, decoded
 from sha_daemon.mariadb import connect
 from sha_daemon.queries import MAX_VM_NAME
 from sha_daemon.shactl_answers import NO, OK, answered, complain
+from sha_daemon.shactl_hub import asked_hub
 from telemetry_common.contract import MAX_JOB_ID
 
 STATUSES = ("pending", "running", "completed", "failed", "cancelled")
@@ -57,7 +58,7 @@ def _add_create(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def _jobs(settings: HubSettings, chosen: argparse.Namespace) -> int:
-    found = HubClient(settings.listen.address).jobs(chosen.status, chosen.limit, chosen.vm or "")
+    found = asked_hub(settings, chosen).jobs(chosen.status, chosen.limit, chosen.vm or "")
     if chosen.json:
         print(json.dumps([json.loads(job) for job in found], indent=2))
     elif found:
@@ -68,7 +69,7 @@ def _jobs(settings: HubSettings, chosen: argparse.Namespace) -> int:
 
 
 def _show(settings: HubSettings, chosen: argparse.Namespace) -> int:
-    found = HubClient(settings.listen.address).job(chosen.id)
+    found = asked_hub(settings, chosen).job(chosen.id)
     if found is None:
         complain(f"cannot show {chosen.id}: the hub has no such job")
         return NO

@@ -23,17 +23,39 @@ from tests.support.units import DIRECTORY, NAMES, unit, value
 HUB = load(HubSettings, Path("/nonexistent/config.toml"), sha_config.PREFIX, {})
 SIDECAR = load(SidecarSettings, Path("/nonexistent/config.toml"), sbc_config.PREFIX, {})
 DAEMONS = ["sha-daemon.service", "sbc-daemon.service"]
+DROP_INS = sorted(path for path in (DIRECTORY / "drop-ins").iterdir() if path.is_dir())
 SERVICES = [name for name in NAMES if name.endswith(".service")]
 
 
-def test_systemd_finds_no_fault_in_any_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("drop_ins", [None, *DROP_INS], ids=lambda path: path and path.name)
+def test_systemd_finds_no_fault_in_any_unit(tmp_path: Path, drop_ins: Path | None) -> None:
     """Beside programs that exist: what the units start is not installed here."""
     for name in NAMES:
         text = (DIRECTORY / name).read_text("utf-8")
         (tmp_path / name).write_text(re.sub(r"^(Exec\w+)=/\S+", r"\1=/bin/true", text, flags=re.M))
+    for path in drop_ins.glob("*.conf") if drop_ins else ():
+        directory = tmp_path / f"{path.stem}.d"
+        directory.mkdir()
+        (directory / "drop-in.conf").write_text(path.read_text("utf-8"))
     command = ["systemd-analyze", "verify", "--man=no", *(str(tmp_path / name) for name in NAMES)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_the_hub_that_is_opened_to_the_network_has_one_address_and_is_closed_to_strangers() -> None:
+    network = DIRECTORY / "drop-ins" / "network"
+    opened = load(HubSettings, network / "network.toml", sha_config.PREFIX, {}, must_exist=True)
+    assert unit("drop-ins/network/sha-daemon.socket.conf")["Socket", "ListenStream"] == ["", opened.listen.address]
+    assert opened.access.tokens_file
+    loaded = unit("drop-ins/network/sha-daemon.service.conf")["Service", "LoadCredential"]
+    assert loaded == [f"tls.crt:{opened.tls.certificate}", f"tls.key:{opened.tls.key}"]
+
+
+def test_a_key_that_systemd_hands_over_is_found_where_it_lies() -> None:
+    given = value("drop-ins/network/sha-daemon.service.conf", "Service", "Environment")
+    environ = dict(item.split("=") for item in given.replace("%d", "/run/credentials/hub").split())
+    tls = load(HubSettings, Path("/nonexistent/config.toml"), sha_config.PREFIX, environ).tls
+    assert tls == sha_config.Tls("/run/credentials/hub/tls.crt", "/run/credentials/hub/tls.key")
 
 
 @pytest.mark.parametrize("name", DAEMONS)

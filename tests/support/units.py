@@ -9,7 +9,7 @@ Unit = dict[tuple[str, str], list[str]]
 
 
 def unit(name: str) -> Unit:
-    """Every value that a unit gives for a key of a section, in order."""
+    """Every value that a unit (or a drop-in, by its path below `systemd/`) gives for a key of a section, in order."""
     section, found = "", Unit()
     for line in (DIRECTORY / name).read_text("utf-8").splitlines():
         if line.startswith("["):
