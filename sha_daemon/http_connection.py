@@ -20,13 +20,16 @@ MAX_LINE_BYTES = 4096
 MAX_FIELD_BYTES = 8192
 """Of one header field: a browser may bring the cookies of everything else on this machine."""
 MAX_FIELDS = 64
+READ_BYTES = 64 << 10
+"""At once. asyncio's own 256 KiB are taken from the system and given back for every read, however little comes; with
+several threads each of these stops all of them."""
 WRITE_BUFFER_BYTES = 64 << 10
 """What waits here for a slow reader before whoever writes to it has to wait."""
 LIMITS: dict[str, Any] = {
     "max_line_size": MAX_LINE_BYTES,
     "max_field_size": MAX_FIELD_BYTES,
     "max_headers": MAX_FIELDS,
-    "read_bufsize": 64 << 10,
+    "read_bufsize": READ_BYTES,
     # The rest of a body that was refused unread is awaited for so long: who reads only when all is written would miss
     # the answer. It is also waited for when the hub stops, whoever hung up meanwhile.
     "lingering_time": 2.0,
@@ -59,6 +62,7 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         stream = cast(asyncio.Transport, transport)
         stream.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        stream.max_size = READ_BYTES  # type: ignore[attr-defined]  # asyncio's own transports have it
         self.wire = self.wire or stream
         super().connection_made(transport)
 

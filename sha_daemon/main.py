@@ -1,5 +1,6 @@
 """The command `sha-daemon`: build, start, tell systemd, wait, stop."""
 
+import gc
 import logging
 from collections.abc import Callable
 
@@ -17,7 +18,12 @@ from telemetry_common.reloading import Reloader
 log = logging.getLogger(__name__)
 
 
+GARBAGE_THRESHOLD = 20_000
+"""New objects before a search for garbage. A batch of updates makes thousands, and hardly any in cycles."""
+
+
 async def _serve(config: HubSettings, read_settings: Callable[[], HubSettings]) -> None:
+    gc.set_threshold(GARBAGE_THRESHOLD)
     edge = Edge(config)
     sock = listening_socket(config.listen.address, sockets.inherited())
     clock = SystemClock()

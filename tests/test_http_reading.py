@@ -32,7 +32,7 @@ NOT_UNDERSTOOD = [
     ("status=failed&status=running", "`status` is given twice"),
     ("vm=" + "x" * 256, "`vm` must be text of at most 255 characters"),
     ("limit=", "`limit` must be a whole number from 1 to 1000"),
-    ("limit=" + "9" * 5000, "`limit` must be a whole number from 1 to 1000"),
+    ("limit=" + "9" * 3000, "`limit` must be a whole number from 1 to 1000"),
     ("%1b[2J=1", "unknown query parameter `\\x1b[2J`; this resource takes: status, vm, limit, cursor"),
 ]
 
