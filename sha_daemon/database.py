@@ -8,6 +8,7 @@ one suite of tests: `mariadb.MariaDB`, and the in-memory twin of the fault simul
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
+from sha_daemon.fingerprint import Fingerprint, Question
 from sha_daemon.records import Disk, Job, JobView, Locked, Page, Sample, SilentJob, StoredStatus
 from sha_daemon.samples import Samples
 
@@ -99,6 +100,12 @@ class Session(Protocol):
 
     def job(self, job_id: str) -> JobView | None:
         """One job for readers, without a lock."""
+
+    def views(self, job_ids: Iterable[str]) -> dict[str, JobView]:
+        """These jobs for readers, with their disks, without a lock; unknown ids are absent from the answer."""
+
+    def fingerprints(self, question: Question) -> dict[str, Fingerprint]:
+        """By job id; what readers see of a job has changed where its fingerprint has."""
 
     def jobs(self, statuses: Sequence[StoredStatus], limit: int, cursor: str | None, vm: str = "") -> Page:
         """Jobs for readers, newest first; all statuses where `statuses` is empty. ValueError for a foreign cursor.

@@ -8,6 +8,8 @@ from msgspec import structs
 from sha_daemon import cursor as cursors
 from sha_daemon import rows, statements
 from sha_daemon.database import MAX_PAGE, RowRefused, SchemaMissing
+from sha_daemon.fingerprint import Fingerprint, Question
+from sha_daemon.fingerprint_statements import FingerprintStatements
 from sha_daemon.job_types import JobType
 from sha_daemon.mariadb_history import MariaHistory
 from sha_daemon.records import Disk, Job, JobView, Locked, Page, Sample, SilentJob, StoredStatus, storable_id
@@ -33,6 +35,7 @@ class MariaSession:
         self._tables = tables
         self._rows = rows.Rows(kind)
         self._sql = statements.Statements(kind)
+        self._fingerprints = FingerprintStatements(kind)
         self.history = MariaHistory(link, kind)
         self._unsent: list[tuple[str, rows.JsonText]] = []
 
@@ -149,6 +152,24 @@ class MariaSession:
             return None
         disks = self._rows.by_job(self._link.rows(self._sql.read_disks(), job_id, job_id))
         return rows.view(found[0], structs.replace(self._rows.job(found[0]), disks=disks.get(job_id, ())))
+
+    def views(self, job_ids: Iterable[str]) -> dict[str, JobView]:
+        wanted = sorted({job_id for job_id in job_ids if storable_id(job_id)})
+        if not wanted:
+            return {}
+        found = [row for row in self._link.rows(self._sql.read_jobs(len(wanted)), *wanted) if row[0] in wanted]
+        statement = self._sql.read_disks_of(len(wanted), self._tables.disk_index)
+        disks = self._rows.by_job(self._link.rows(statement, *wanted))
+        jobs = {row[0]: structs.replace(self._rows.job(row), disks=disks.get(row[0], ())) for row in found}
+        return {row[0]: rows.view(row, jobs[row[0]]) for row in found}
+
+    def fingerprints(self, question: Question) -> dict[str, Fingerprint]:
+        collation, share = self._tables.disk_collation, (question.shares, question.share)
+        live, young = self._fingerprints.live(collation), self._fingerprints.young(collation)
+        found = rows.fingerprints(self._link.rows(young, *share, question.made_within_seconds, question.limit))
+        for status in self._rows.stored(("pending", "running")):
+            found |= rows.fingerprints(self._link.rows(live, *share, status, question.limit))
+        return found
 
     def jobs(self, statuses: Sequence[StoredStatus], limit: int, cursor: str | None, vm: str = "") -> Page:
         size = min(max(1, limit), MAX_PAGE)

@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from sha_daemon.database import RowRefused
+from sha_daemon.fingerprint import Fingerprint
 from sha_daemon.job_types import JobType
 from sha_daemon.records import Disk, Job, JobView, Sample, SilentJob, StoredStatus
 from sha_daemon.statements import JOB_COLUMNS
@@ -164,6 +166,16 @@ def sample(row: Sequence[Any]) -> Sample:
         progress_percent=float(row[9]),
         producer_time=row[10],
     )
+
+
+def fingerprints(found: Sequence[Sequence[Any]]) -> dict[str, Fingerprint]:
+    """The one row of `fingerprint_statements`. Raises RowRefused where the server has cut its text short."""
+    text = found[0][0] if found else None
+    try:
+        listed = msgspec.json.decode(text or "[]", type=list[tuple[str, int, int | None]])
+    except msgspec.DecodeError as error:
+        raise RowRefused(f"cannot read the fingerprints of the jobs: {error}") from error
+    return {job_id: Fingerprint(row, disks) for job_id, row, disks in listed}
 
 
 def of_sample(sample: Sample) -> list[object]:

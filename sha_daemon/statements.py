@@ -19,15 +19,15 @@ JOB_COLUMNS = 18
 """How many columns `JOB` selects: what comes behind them is the reader's own."""
 
 
-def _seconds(column: str) -> str:
+def seconds(column: str) -> str:
     return f"TIMESTAMPDIFF(SECOND, '1970-01-01', {column})"
 
 
 JOB = f"""j.id, j.status, j.current_phase, j.bytes_transferred, j.total_bytes, j.transfer_speed_bps, j.eta_seconds,
- j.progress_percent, j.error_message, {_seconds("j.started_at")}, {_seconds("j.completed_at")},
- {_seconds("j.last_telemetry_at")}, j.telemetry_seq, j.telemetry_idle_seconds, j.telemetry_heard_us,
- {_seconds("j.watchdog_failed_at")}, j.watchdog_message, j.vm_backup_context_id"""
-_VIEW = f"{JOB}, j.vm_name, j.backup_type, {_seconds('j.created_at')}"
+ j.progress_percent, j.error_message, {seconds("j.started_at")}, {seconds("j.completed_at")},
+ {seconds("j.last_telemetry_at")}, j.telemetry_seq, j.telemetry_idle_seconds, j.telemetry_heard_us,
+ {seconds("j.watchdog_failed_at")}, j.watchdog_message, j.vm_backup_context_id"""
+_VIEW = f"{JOB}, j.vm_name, j.backup_type, {seconds('j.created_at')}"
 
 LISTENING = "SELECT listened_us FROM telemetry_listening WHERE id = 1"
 
@@ -71,11 +71,11 @@ class Statements:
         self._disks = kind.disks_table
         self._of_job = kind.disk_job_column
         self.disk = f"""d.{self._of_job}, d.disk_index, d.id, d.status, d.bytes_transferred, d.total_bytes,
- d.progress_percent, {_seconds("d.completed_at")}"""
+ d.progress_percent, {seconds("d.completed_at")}"""
         self._pending, self._running = (kind.job_statuses.stored(status) for status in ("pending", "running"))
         self._failed = kind.job_statuses.stored("failed")
         self._index = f"FROM {self._jobs} FORCE INDEX (idx_telemetry_silence) WHERE status = '{self._running}'"
-        self._silent = f"""SELECT id, telemetry_heard_us, {_seconds("last_telemetry_at")}, {_seconds("started_at")},
+        self._silent = f"""SELECT id, telemetry_heard_us, {seconds("last_telemetry_at")}, {seconds("started_at")},
  telemetry_idle_seconds {self._index}"""
 
     def lock_jobs(self, count: int, disk_index: str, disk_collation: str) -> str:
@@ -189,6 +189,13 @@ class Statements:
 
     def read_disks(self) -> str:
         return f"SELECT {self.disk} FROM {self._disks} d WHERE d.{self._of_job} = %s AND BINARY d.{self._of_job} = %s"
+
+    def read_jobs(self, count: int) -> str:
+        return f"SELECT {_VIEW} FROM {self._jobs} j FORCE INDEX (PRIMARY) WHERE j.id IN ({_marks(count)})"
+
+    def read_disks_of(self, count: int, index: str) -> str:
+        return f"""SELECT {self.disk} FROM {self._disks} d FORCE INDEX (`{index}`)
+ WHERE d.{self._of_job} IN ({_marks(count)})"""
 
     def list_jobs(self, statuses: int, after: str, *, named: bool = False) -> str:
         """Newest first by (created_at, id); `after` is AFTER_TIME or AFTER_NO_TIME, or empty for the first page.

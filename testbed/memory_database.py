@@ -12,6 +12,8 @@ from msgspec import structs
 
 from sha_daemon import cursor as cursors
 from sha_daemon.database import MAX_PAGE, DatabaseAway, DatabaseError, RowLocked, Session
+from sha_daemon.fingerprint import Fingerprint, Question, fingerprint
+from sha_daemon.job_types import BACKUP
 from sha_daemon.records import Disk, Job, JobView, Locked, Page, Sample, SilentJob
 from telemetry_common.clock import Clock
 from testbed.memory_history import MemoryHistory
@@ -198,6 +200,16 @@ class MemorySession:
     def job(self, job_id: str) -> JobView | None:
         return self._tables.jobs.get(job_id)
 
+    def views(self, job_ids: Iterable[str]) -> dict[str, JobView]:
+        return {job_id: self._tables.jobs[job_id] for job_id in set(job_ids) if job_id in self._tables.jobs}
+
+    def fingerprints(self, question: Question) -> dict[str, Fingerprint]:
+        views, limit = self._tables.jobs.values(), question.limit
+        since = math.floor(self._now) - question.made_within_seconds
+        young = [view.job for view in views if view.created_at is not None and view.created_at >= since][:limit]
+        live = [[view.job for view in views if view.job.status == status][:limit] for status in ("pending", "running")]
+        return {job.job_id: _fingerprint(job, question) for job in [*young, *live[0], *live[1]]}
+
     def jobs(self, statuses: Sequence[str], limit: int, cursor: str | None, vm: str = "") -> Page:
         size = min(max(1, limit), MAX_PAGE)
         views = [v for v in self._tables.jobs.values() if not statuses or v.job.status in statuses]
@@ -231,6 +243,11 @@ def _with_texts(job: Job, texts: Job) -> Job:
         error_message=texts.error_message,
         watchdog_message=texts.watchdog_message,
     )
+
+
+def _fingerprint(job: Job, question: Question) -> Fingerprint:
+    whole = fingerprint(BACKUP, job)
+    return whole if question.has(job.job_id) else Fingerprint(whole.row, None)
 
 
 def _newness(view: JobView) -> tuple[float, str]:
