@@ -24,7 +24,7 @@ class Arrival(Struct, frozen=True):
 class Outcome(Struct, frozen=True, kw_only=True):
     """What became of one arrival. `result` is None for a job that does not exist.
 
-    `rowless_disks` are indices for which the table allows no row.
+    `rowless_disks` are indices for which the table allows no row. `job` is as this update left it.
     """
 
     result: Result | None
@@ -32,6 +32,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     job_status: str | None = None
     revived_after: float | None = None
     rowless_disks: tuple[int, ...] = ()
+    job: Job | None = None
 
     @property
     def noteworthy(self) -> bool:
@@ -86,6 +87,7 @@ class _Work:
             seq=decision.job.seq,
             job_status=decision.job.status,
             revived_after=decision.revived_after,
+            job=decision.job,
         )
 
     def write(self, session: Session) -> dict[str, tuple[int, ...]]:
@@ -105,4 +107,8 @@ class _Work:
 
 
 def _with_rowless(outcome: Outcome, indices: tuple[int, ...] | None) -> Outcome:
-    return outcome if not indices else structs.replace(outcome, rowless_disks=indices)
+    """Disks that got no row are not stored: the job is without them."""
+    if not indices or outcome.job is None:
+        return outcome
+    disks = tuple(disk for disk in outcome.job.disks if disk.disk_index not in indices)
+    return structs.replace(outcome, rowless_disks=indices, job=structs.replace(outcome.job, disks=disks))

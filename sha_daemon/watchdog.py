@@ -5,6 +5,7 @@ The rule itself is `silence`; time is the listening clock's. Several hubs on one
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from sha_daemon.database import Database, DatabaseError, RowLocked
 from sha_daemon.listening import ListeningClock
@@ -30,13 +31,16 @@ class StaleWatchdog:
         *,
         fail_never_heard: bool,
         pulse: Pulse,
+        failed: Callable[[str], None] | None = None,
     ) -> None:
+        """`failed` is called with the id of each job that the watchdog has failed."""
         self._database = database
         self._listening = listening
         self._clock = clock
         self._thresholds = thresholds
         self._fail_never_heard = fail_never_heard
         self._pulse = pulse
+        self._on_failed = failed
         self._warned: dict[str, int] = {}
         self._never_heard: set[str] = set()
         self.failed = 0
@@ -112,6 +116,8 @@ class StaleWatchdog:
             self.failed += 1
             self._warned.pop(job.job_id, None)
             log.error(fields("job failed by the watchdog", job=job.job_id, reason=text))
+            if self._on_failed is not None:
+                self._on_failed(job.job_id)
 
     def _tell_heard_again(self, silent: set[str]) -> None:
         for job_id in self._warned.keys() - silent:

@@ -6,7 +6,7 @@ lost its connection is tried again, which the `seq` guard makes safe.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from sha_daemon.batch import Arrival, Outcome, apply
 from sha_daemon.database import Database, DatabaseAway, DatabaseConflict, DatabaseError, RowLocked, SchemaMissing
@@ -37,7 +37,10 @@ Heard = tuple[str, float]
 
 
 class Writer:
-    """`queue` is this writer's own, no other writer has updates of the same jobs; `trouble` is shared by all."""
+    """`queue` is this writer's own, no other writer has updates of the same jobs; `trouble` is shared by all.
+
+    `published` is called with the outcomes of each transaction, right after its COMMIT.
+    """
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class Writer:
         queue: IngestQueue,
         trouble: Trouble,
         pulse: Pulse,
+        published: Callable[[Sequence[Outcome]], None] | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -54,6 +58,7 @@ class Writer:
         self._queue = queue
         self._trouble = trouble
         self._pulse = pulse
+        self._published = published
         self._held_rows = HeldRows(database)
         self._heard: dict[str, float] = {}
         self._work = asyncio.Event()
@@ -131,6 +136,8 @@ class Writer:
         else:
             self._trouble.over()
             self.committed += len(batch)
+            if self._published is not None:
+                self._published(outcomes)
             for waiting, outcome in zip(batch, outcomes, strict=True):
                 waiting.settle(outcome)
 
