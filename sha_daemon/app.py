@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from sha_daemon.config import HubSettings
@@ -22,6 +23,7 @@ from sha_daemon.pruning import INTERVAL_SECONDS, Pruning
 from sha_daemon.reading import Reader
 from sha_daemon.receiving import Receiver
 from sha_daemon.silence import Thresholds
+from sha_daemon.stream import Stream
 from sha_daemon.trouble import Trouble
 from sha_daemon.watchdog import StaleWatchdog
 from sha_daemon.writer import Writer
@@ -31,7 +33,7 @@ from telemetry_common.logs import fields
 
 log = logging.getLogger(__name__)
 
-Purpose = Literal["write", "watch", "read", "prune"]
+Purpose = Literal["write", "watch", "read", "follow", "prune"]
 """One connection each, so that a slow reader delays no commit and no sweep, and pruning delays nobody."""
 WRITERS = 2
 """Of one kind of job: with a second one the hub decides while the database commits. A third brings nothing more."""
@@ -71,6 +73,13 @@ class Hub:
         self._refused_somebody = False
         pulse = lifecycle.pulse("listening", self._patience)
         self.listening = ListeningClock(self._open(BACKUP, "watch"), clock, self._can_hear, pulse)
+        self.stream = Stream(
+            {kind: self._open(kind, "follow") for kind in JOB_TYPES},
+            clock,
+            self.listening.estimate_us,
+            self._thresholds,
+            min(settings.listen.max_streams, settings.listen.max_connections // 2),
+        )
         self.parts = {kind.name: self._parts(kind) for kind in JOB_TYPES}
         self.pruning = self._pruning(settings.history.retention_days)
         self.health = Health(self.parts[BACKUP.name].read, clock, self._figures)
@@ -99,6 +108,7 @@ class Hub:
                 IngestQueue(room),
                 trouble,
                 pulse(f"{kind.name} writer {number}", self._patience),
+                partial(self.stream.committed, kind),
             )
             for number in range(1, WRITERS + 1)
         ]
@@ -109,6 +119,7 @@ class Hub:
             self._thresholds,
             fail_never_heard=settings.watchdog.never_heard == "fail",
             pulse=pulse(f"{kind.name} sweep", settings.watchdog.interval_seconds + 3 * self._patience),
+            failed=partial(self.stream.look_at, kind),
         )
         return Parts(Ingest(writers, trouble, self._clock), watchdog, self._open(kind, "read"))
 
@@ -148,6 +159,7 @@ class Hub:
         """The endless tasks of the hub, by name."""
         yield "listening clock", self.listening.run()
         yield "health", self.health.run()
+        yield from self.stream.tasks()
         if self.pruning is not None:
             yield "history pruning", self.pruning.run()
         yield "vouching", self._lifecycle.vouch(self.status, ping_seconds or STATUS_SECONDS)

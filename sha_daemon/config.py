@@ -22,6 +22,15 @@ class Listen(Struct, frozen=True, forbid_unknown_fields=True):
     max_connections: Annotated[
         int, about("Senders and readers connected at once; a further one gets 503.", ge=1, le=100_000)
     ] = 4000
+    max_streams: Annotated[
+        int,
+        about(
+            "Readers that follow the stream of changes at once; a further one gets 503.\n"
+            "Never more than half of max_connections: they must leave senders room.",
+            ge=1,
+            le=10_000,
+        ),
+    ] = 1000
     max_queue: Annotated[
         int, about("Updates waiting for the database; beyond it senders get 503 and try again.", ge=1, le=1_000_000)
     ] = 10_000

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from sha_daemon import http_reading, http_receiving
+from sha_daemon import http_reading, http_receiving, http_stream
 from sha_daemon.app import Hub
 from sha_daemon.gate import Gate
 from sha_daemon.http_access import Room, guarded
@@ -14,6 +14,8 @@ def application(hub: Hub, gate: Gate) -> web.Application:
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     room = Room(hub.turned_away)
     app.add_routes(answering(guarded(http_receiving.routes(hub.receiver), gate, room)))
+    app.add_routes(answering(guarded(http_stream.routes(hub.stream), gate, room)))
+    app.on_shutdown.append(http_stream.ending(hub.stream))
     app.add_routes(answering(guarded(http_reading.routes(hub.reader), gate, room)))
     app.add_routes(answering([web.route("*", "/{anywhere:.*}", nowhere)]))
     return app

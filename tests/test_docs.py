@@ -41,6 +41,12 @@ def test_the_api_page_describes_the_routes_that_there_are() -> None:
     }
 
 
+def test_the_api_page_names_every_event_of_the_stream() -> None:
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "sha_daemon").glob("stream*.py"))
+    table = (ROOT / "docs" / "api.md").read_text("utf-8").split("| event | data |")[1].split("\n\n")[0]
+    assert sorted(re.findall(r"^\| `(\w+)`", table, re.M)) == sorted(set(re.findall(r'event\("(\w+)"', source)))
+
+
 def test_every_message_of_the_runbook_is_one_that_a_daemon_can_log() -> None:
     page = (ROOT / "docs" / "operations.md").read_text("utf-8")
     messages = re.findall(r"^\| `([^`]+)` \|", page.split("## Messages")[1], re.M)
