@@ -10,7 +10,7 @@ import asyncio
 import http.client
 import json
 import os
-import selectors
+import select
 import socket
 import statistics
 import tempfile
@@ -28,43 +28,44 @@ from testbed.processes import Daemon
 
 FEW = 100
 """Running jobs while the readers follow all of them."""
-STREAM = b"GET /api/v1/telemetry/stream%b HTTP/1.1\r\nHost: hub\r\n\r\n"
+REQUEST = b"GET /api/v1/telemetry/stream HTTP/1.1\r\nHost: hub\r\n\r\n"
 
 
 class Readers:
     """Connections that follow the stream; what they are told is searched for one word, and forgotten."""
 
-    def __init__(self, address: tuple[str, int], count: int, query: bytes) -> None:
-        self._selector = selectors.DefaultSelector()
-        self._count = count
-        for _ in range(count):
-            sock = socket.create_connection(address)
-            sock.sendall(STREAM % query)
-            self._selector.register(sock, selectors.EVENT_READ, [b""])
+    def __init__(self, address: tuple[str, int], count: int) -> None:
+        self._poll = select.epoll()
+        self._rest: dict[int, bytes] = {}
+        self._sockets = {sock.fileno(): sock for sock in (socket.create_connection(address) for _ in range(count))}
+        for number, sock in self._sockets.items():
+            sock.sendall(REQUEST)
+            self._poll.register(number, select.EPOLLIN)
 
     def wait_for(self, word: bytes, seconds: float = 60.0) -> float:
         """Monotonic time at which the last of them was told it."""
-        waiting = {key.fd for key in self._selector.get_map().values()}
+        waiting = set(self._sockets)
         deadline = time.monotonic() + seconds
         while waiting:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{len(waiting)} of {self._count} readers were not told {word!r}")
-            for key, _ in self._selector.select(1.0):
-                if self._hears(key, word):
-                    waiting.discard(key.fd)
+                raise TimeoutError(f"{len(waiting)} of {len(self._sockets)} readers were not told {word!r}")
+            for number, _ in self._poll.poll(1.0):
+                if self._hears(number, word):
+                    waiting.discard(number)
         return time.monotonic()
 
-    def _hears(self, key: selectors.SelectorKey, word: bytes) -> bool:
-        piece = key.fileobj.recv(1 << 18)  # type: ignore[union-attr]
+    def _hears(self, number: int, word: bytes) -> bool:
+        piece = self._sockets[number].recv(1 << 18)
         if not piece:
             raise ConnectionError("the hub has dropped a reader")
-        rest = key.data[0] + piece
-        key.data[0] = rest[-len(word) :]
-        return word in rest
+        text = self._rest.get(number, b"") + piece
+        self._rest[number] = text[-len(word) :]
+        return word in text
 
     def close(self) -> None:
-        for key in list(self._selector.get_map().values()):
-            key.fileobj.close()  # type: ignore[union-attr]
+        self._poll.close()
+        for sock in self._sockets.values():
+            sock.close()
 
 
 def migrate(settings: DatabaseSettings) -> None:
@@ -141,7 +142,7 @@ def measured(settings: DatabaseSettings, readers: int, jobs: int, rounds: int, d
     configured = hub_settings(settings)
     host, port = configured.listen.address.split(":")
     with Daemon("sha-daemon", directory, configured):
-        following = Readers((host, int(port)), readers, b"")
+        following = Readers((host, int(port)), readers)
         following.wait_for(b"event: ready")
         from_request, from_answer = delays((host, int(port)), following, rounds)
         following.close()
@@ -150,7 +151,7 @@ def measured(settings: DatabaseSettings, readers: int, jobs: int, rounds: int, d
         took = asyncio.run(looks(settings, rounds, -(-jobs // SHARE)))
     with Daemon("sha-daemon", directory, configured):
         began = time.monotonic()
-        alone = Readers((host, int(port)), 1, b"")
+        alone = Readers((host, int(port)), 1)
         given = alone.wait_for(b"event: ready") - began
         alone.close()
     return [

@@ -35,17 +35,24 @@ class Look:
         self._turn = 0
         self._last = clock.monotonic()
 
-    async def at_all(self, recording: Recording) -> None:
-        """Afterwards the recording is complete, and knows all that was changed before. Raises DatabaseError."""
+    async def at_all(self, recording: Recording) -> float:
+        """Afterwards the recording is complete, and knows all that was changed before. Raises DatabaseError.
+
+        Returns the seconds that the fingerprints took, which every look costs; what is read depends on what changed.
+        """
         began = self._clock.monotonic()
         recording.begin_look()
         question = self._question(recording, began)
+        took = 0.0
         for kind, database in self._databases.items():
+            asked = self._clock.monotonic()
             taken = await database.run(lambda session: session.fingerprints(question))
+            took += self._clock.monotonic() - asked
             await self._read(recording, kind, sorted(recording.differing(kind, taken)), taken)
         recording.complete = True
         recording.mirror.forget_ended(self._last - 2 * MARGIN_SECONDS)
         self._last = began
+        return took
 
     async def at_unknown(self, recording: Recording) -> None:
         """Only at the jobs of which nothing can be told before. Raises DatabaseError."""

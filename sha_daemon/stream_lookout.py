@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 PAUSE = 10
-"""Times as long as a look took is the pause after it, at least: with very many jobs a tenth of the time is looked."""
+"""Times as long as the fingerprints took is the pause after a look, at least: they take a tenth of the time at most."""
 
 
 class Lookout:
@@ -60,23 +60,21 @@ class Lookout:
         """For ever."""
         while True:
             await self._wanted.wait()
-            began = self._clock.monotonic()
-            if self._recording is not None:
-                await self._look_at_all(self._recording)
-            await self._pause(max(LOOK_SECONDS, PAUSE * (self._clock.monotonic() - began)))
+            took = await self._look_at_all(self._recording) if self._recording is not None else 0.0
+            await self._pause(max(LOOK_SECONDS, PAUSE * took))
 
-    async def _look_at_all(self, recording: Recording) -> None:
+    async def _look_at_all(self, recording: Recording) -> float:
+        looked, took = True, 0.0
         try:
-            await self._look.at_all(recording)
+            took = await self._look.at_all(recording)
         except DatabaseError as error:
-            log.debug(fields("look for changes of others put off", reason=error))
             looked = False
-        else:
-            looked = True
+            log.debug(fields("look for changes of others put off", reason=error))
         self._found.set()
         if recording is self._recording:
             self._up_to_date = looked
             self._answer(looked=looked)
+        return took
 
     async def _pause(self, seconds: float) -> None:
         """Until the next look is due, or somebody waits for one."""

@@ -617,6 +617,17 @@ def test_a_reader_that_was_not_even_given_the_first_jobs_is_cut_off_when_the_hub
     play(story)
 
 
+def test_a_database_that_is_slow_is_looked_at_the_less_often() -> None:
+    async def story(stage: Stage) -> None:
+        stage.followed.slow = 0.3
+        async with following(stage.stream):
+            asked = stage.followed.asked
+            await asyncio.sleep(33)
+            assert 9 <= stage.followed.asked - asked <= 11
+
+    play(story)
+
+
 def test_many_jobs_are_given_once_each_and_stay_within_what_a_connection_takes_at_once() -> None:
     stage = Stage()
     for n in range(3000):
