@@ -113,7 +113,8 @@ class Stream:
                 return await self._resuming(recording, key, Opening(first, resumed))
             first.append(stream_events.reset(resumed))
         if not await self._lookout.looked():
-            raise unavailable("the hub's database is not available; try again")
+            away = "the hub is stopping" if self.subscribers.stopping else "the hub's database is not available"
+            raise unavailable(f"{away}; try again")
         if key is None:
             opening = await self._openings.of_all(recording)
         else:

@@ -94,7 +94,7 @@ class Subscribers:
         self._clock = clock
         self._max_places = max_places
         self._all: dict[Subscriber, None] = {}
-        self._stopping = False
+        self.stopping = False
         self._dropped = _Tally("readers of the stream were too slow and were dropped")
         self._refused = _Tally("readers of the stream were refused; listen.max_streams are there already")
         self.places = 0
@@ -111,7 +111,7 @@ class Subscribers:
     @contextmanager
     def place(self) -> Iterator[None]:
         """Raises Problem where there is none."""
-        if self._stopping:
+        if self.stopping:
             raise unavailable("the hub is stopping; try again")
         if self.places >= self._max_places:
             self._refused.count += 1
@@ -175,7 +175,7 @@ class Subscribers:
 
     def stop(self) -> None:
         """Everybody is let go; whoever was not even given what comes first is cut off. There is no way back."""
-        self._stopping = True
+        self.stopping = True
         for subscriber in self._all:
             if subscriber.place is None or subscriber.wire.waiting():
                 subscriber.wire.abort()
