@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import http.client
 import json
-import os
 import select
 import socket
 import statistics
@@ -17,29 +16,35 @@ import tempfile
 import time
 from pathlib import Path
 
-from sha_daemon import migrations
-from sha_daemon.config import DatabaseSettings
+from msgspec import structs
+
+from benchmarks import stage
+from benchmarks.load import job_name
+from benchmarks.report import Finding, tell
+from sha_daemon.config import DatabaseSettings, HubSettings
 from sha_daemon.fingerprint import Question
-from sha_daemon.mariadb import MariaDB, connect
-from sha_daemon.stream_look import SHARE
+from sha_daemon.mariadb import MariaDB
+from sha_daemon.stream_look import LIMIT, SHARE
 from testbed.installation import hub_settings
 from testbed.mariadb import PrivateMariaDB
 from testbed.processes import Daemon
 
-FEW = 100
-"""Running jobs while the readers follow all of them."""
-REQUEST = b"GET /api/v1/telemetry/stream HTTP/1.1\r\nHost: hub\r\n\r\n"
+JOB = job_name(7)
+"""The one that changes, and that the thousand follow: with all jobs, the first ones alone would be gigabytes."""
+REQUEST = b"GET /api/v1/telemetry/stream%b HTTP/1.1\r\nHost: hub\r\n\r\n"
+REACH_CHANGE_MS = 100
+REACH_LOOK_MS = 50
 
 
 class Readers:
     """Connections that follow the stream; what they are told is searched for one word, and forgotten."""
 
-    def __init__(self, address: tuple[str, int], count: int) -> None:
+    def __init__(self, address: tuple[str, int], count: int, query: bytes = b"") -> None:
         self._poll = select.epoll()
         self._rest: dict[int, bytes] = {}
         self._sockets = {sock.fileno(): sock for sock in (socket.create_connection(address) for _ in range(count))}
         for number, sock in self._sockets.items():
-            sock.sendall(REQUEST)
+            sock.sendall(REQUEST % query)
             self._poll.register(number, select.EPOLLIN)
 
     def wait_for(self, word: bytes, seconds: float = 60.0) -> float:
@@ -68,30 +73,6 @@ class Readers:
             sock.close()
 
 
-def migrate(settings: DatabaseSettings) -> None:
-    link = connect(settings, daemon=False)
-    migrations.apply(link, settings.name, migrations.known())
-    link.close()
-
-
-def add_jobs(settings: DatabaseSettings, first: int, last: int) -> None:
-    """Running, with two disks each."""
-    link = connect(settings, daemon=False)
-    link.execute(f"USE `{settings.name}`")
-    link.execute(
-        "INSERT INTO backup_jobs (id, vm_name, backup_type, status, telemetry_seq, telemetry_heard_us,"
-        " last_telemetry_at, created_at)"
-        " SELECT CONCAT('backup-web-', seq, '-1728518400'), 'web', 'full', 'running', seq, 0, NOW(), '2025-10-10'"
-        f" FROM seq_{first}_to_{last}"
-    )
-    for disk in (0, 1):
-        link.execute(
-            "INSERT INTO backup_disks (backup_job_id, disk_index)"
-            f" SELECT CONCAT('backup-web-', seq, '-1728518400'), {disk} FROM seq_{first}_to_{last}"
-        )
-    link.close()
-
-
 def delays(address: tuple[str, int], readers: Readers, rounds: int) -> tuple[list[float], list[float]]:
     """Seconds until the last reader was told: from the sender's request, and from its 204."""
     sender = http.client.HTTPConnection(*address)
@@ -100,8 +81,7 @@ def delays(address: tuple[str, int], readers: Readers, rounds: int) -> tuple[lis
         moved = 10**12 + number
         body = json.dumps({"status": "running", "bytes_transferred": moved})
         asked = time.monotonic()
-        path = "/api/v1/telemetry/backup/backup-web-7-1728518400"
-        sender.request("POST", path, body, {"Content-Type": "application/json"})
+        sender.request("POST", f"/api/v1/telemetry/backup/{JOB}", body, {"Content-Type": "application/json"})
         answer = sender.getresponse()
         answer.read()
         answered = time.monotonic()
@@ -117,7 +97,7 @@ def delays(address: tuple[str, int], readers: Readers, rounds: int) -> tuple[lis
 
 async def looks(settings: DatabaseSettings, rounds: int, shares: int) -> list[float]:
     database = MariaDB(settings)
-    question = Question(limit=20_000, made_within_seconds=6, shares=shares)
+    question = Question(limit=LIMIT, made_within_seconds=6, shares=shares)
     took = []
     for _ in range(rounds):
         began = time.monotonic()
@@ -127,59 +107,52 @@ async def looks(settings: DatabaseSettings, rounds: int, shares: int) -> list[fl
     return took
 
 
-Row = dict[str, object]
+def milliseconds(what: str, seconds: float, reach: int | None = None) -> Finding:
+    asked = None if reach is None else f"under {reach} ms"
+    reached = None if reach is None else seconds * 1000 < reach
+    return Finding(what=what, value=seconds * 1000, unit="ms", reach=asked, reached=reached)
 
 
-def row(what: str, seconds: float, reach: float | None = None) -> Row:
-    reached = None if reach is None else seconds * 1000 <= reach
-    found = {"what": what, "value": round(seconds * 1000, 1), "unit": "ms", "reach": reach, "reached": reached}
-    return found | {"reference": None, "reference_value": None, "ratio": None}
-
-
-def measured(settings: DatabaseSettings, readers: int, jobs: int, rounds: int, directory: Path) -> list[Row]:
-    migrate(settings)
-    add_jobs(settings, 1, FEW)
-    configured = hub_settings(settings)
-    host, port = configured.listen.address.split(":")
-    with Daemon("sha-daemon", directory, configured):
-        following = Readers((host, int(port)), readers)
-        following.wait_for(b"event: ready")
-        from_request, from_answer = delays((host, int(port)), following, rounds)
-        following.close()
-        time.sleep(2)
-        add_jobs(settings, FEW + 1, jobs)
-        took = asyncio.run(looks(settings, rounds, -(-jobs // SHARE)))
-    with Daemon("sha-daemon", directory, configured):
+def measured(settings: HubSettings, readers: int, jobs: int, rounds: int, directory: Path) -> list[Finding]:
+    host, port = settings.listen.address.split(":")
+    address = (host, int(port))
+    with Daemon("sha-daemon", directory, settings):
         began = time.monotonic()
-        alone = Readers((host, int(port)), 1)
-        given = alone.wait_for(b"event: ready") - began
-        alone.close()
+        first = Readers(address, 1)
+        given = first.wait_for(b"event: ready") - began
+        first.close()
+        following = Readers(address, readers, f"?job_id={JOB}".encode())
+        following.wait_for(b"event: ready")
+        from_request, from_answer = delays(address, following, rounds)
+        following.close()
+    took = asyncio.run(looks(settings.database, rounds, -(-jobs // SHARE)))
     return [
-        row(f"change to the last of {readers} readers, from the 204: median", statistics.median(from_answer)),
-        row(f"change to the last of {readers} readers, from the 204: worst of {rounds}", max(from_answer), 100),
-        row("the same from the sender's request, COMMIT included: worst", max(from_request)),
-        row(f"look at {jobs} running jobs: median", statistics.median(took), 50),
-        row(f"the first reader is given {jobs} running jobs, from its request", given),
+        milliseconds(f"change to the last of {readers} readers, from the 204", statistics.median(from_answer)),
+        milliseconds(f"the worst of {rounds}", max(from_answer), REACH_CHANGE_MS),
+        milliseconds("the worst from the sender's request, COMMIT included", max(from_request)),
+        milliseconds(f"look at {jobs} running jobs", statistics.median(took), REACH_LOOK_MS),
+        milliseconds(f"the first reader is given {jobs} running jobs", given),
     ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--readers", type=int, default=1000, help="who follow all jobs (%(default)s)")
-    parser.add_argument("--jobs", type=int, default=10_000, help="that are looked at (%(default)s)")
+    parser.add_argument("--readers", type=int, default=1000, help="who follow one job (%(default)s)")
+    parser.add_argument("--jobs", type=int, default=10_000, help="that run, with two disks each (%(default)s)")
     parser.add_argument("--rounds", type=int, default=30, help="changes and looks measured (%(default)s)")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="bench-") as name, PrivateMariaDB(Path(name)) as server:
-        database = server.new_database("bench")
-        settings = DatabaseSettings(name=database, user=server.user, socket=str(server.socket))
-        rows = measured(settings, options.readers, options.jobs, options.rounds, Path(name))
-    print(f"{os.cpu_count()} cores")
-    for found in rows:
-        reach = "" if found["reach"] is None else f"  (reach {found['reach']}: {'yes' if found['reached'] else 'NO'})"
-        print(f"{found['value']:>10} ms  {found['what']}{reach}")
-    target = Path("build/bench/stream_fanout.json")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as name,
+        PrivateMariaDB(Path(name), *stage.SERVER_DEFAULTS) as server,
+    ):
+        settings = hub_settings(stage.database(server, options.jobs))
+        with server.connect(settings.database.name) as connection, connection.cursor() as cursor:
+            cursor.execute("UPDATE backup_jobs SET created_at = '2025-10-10'")
+        listen = structs.replace(settings.listen, max_streams=options.readers + 1)
+        found = measured(
+            structs.replace(settings, listen=listen), options.readers, options.jobs, options.rounds, Path(name)
+        )
+    tell("stream_fanout", found)
 
 
 if __name__ == "__main__":
