@@ -64,7 +64,6 @@ class Stage:
         self.tables = MemoryDatabase(self.clock, context_required=context_required)
         self.followed = Followed(self.clock)
         self.followed.tables = self.tables.tables
-        self.reading_us = 0
         thresholds = Thresholds(warn=60, fail=300)
         self.stream = Stream(
             {BACKUP: self.followed}, self.clock, self._reading, thresholds, max_streams, ring_bytes=ring_bytes
