@@ -31,7 +31,7 @@ from testbed.processes import Daemon
 
 JOB = job_name(7)
 """The one that changes, and that the thousand follow: with all jobs, the first ones alone would be gigabytes."""
-REQUEST = b"GET /api/v1/telemetry/stream%b HTTP/1.1\r\nHost: hub\r\n\r\n"
+REQUEST = b"GET /api/v1/telemetry/stream%b HTTP/1.1\r\nHost: localhost\r\n\r\n"
 REACH_CHANGE_MS = 100
 REACH_LOOK_MS = 50
 

@@ -3,16 +3,18 @@
 import asyncio
 import resource
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from sha_daemon import http_stream
 from sha_daemon.batch import Outcome
-from sha_daemon.config import DatabaseSettings, HubSettings, Listen
+from sha_daemon.config import DatabaseSettings, HubSettings, Listen, Tls
 from sha_daemon.edge import Edge
 from sha_daemon.http_answers import answering
 from sha_daemon.http_api import application
@@ -24,9 +26,11 @@ from sha_daemon.stream import Stream
 from telemetry_common.clock import SystemClock
 from testbed.mariadb import PrivateMariaDB
 from testbed.memory_database import MemoryDatabase
+from tests.support.certificates import authority, server
+from tests.support.front_door import front_door, request
 from tests.support.hub import running_hub
 from tests.support.stream import STREAM, Ears, reading, until
-from tests.support.world import World
+from tests.support.world import PATH, World
 
 pytestmark = pytest.mark.integration
 
@@ -208,6 +212,27 @@ async def test_a_thousand_readers_are_told_of_a_change_in_a_moment() -> None:
             for _, writer in readers:
                 writer.close()
             await until(lambda: stream.subscribers.places == 0)
+
+
+async def test_a_stream_over_tls_stays_open_however_quiet_it_is(tmp_path: Path) -> None:
+    ca = authority(tmp_path)
+    pair = server(tmp_path, ca)
+    settings = HubSettings(
+        listen=Listen(patience_seconds=0.2, keepalive_seconds=0.2),
+        tls=Tls(certificate=str(pair.certificate), key=str(pair.key)),
+    )
+    trusting = ssl.create_default_context(cafile=str(ca.certificate))
+    async with front_door(settings) as door:
+        reader, writer = await door.connect(trusting)
+        writer.write(request("GET", STREAM))
+        await reader.readuntil(b"event: ready")
+        await asyncio.sleep(0.8)
+        _, sender = await door.connect(trusting)
+        sender.write(request("POST", f"{PATH}/j1", body=b'{"status": "running", "bytes_transferred": 77}'))
+        async with asyncio.timeout(10):
+            await reader.readuntil(b'"bytes_transferred":77')
+        for each in (writer, sender):
+            each.close()
 
 
 async def test_readers_do_not_hold_up_a_hub_that_stops(migrated_database: DatabaseSettings) -> None:
