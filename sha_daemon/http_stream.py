@@ -18,9 +18,9 @@ from sha_daemon.stream_subscribers import BEHIND_SECONDS, Subscriber
 
 HEADERS = {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 """The last is for a proxy that would else keep events back until it has a buffer full."""
-SEND_BUFFER_BYTES = 32 << 10
+SEND_BUFFER_BYTES = 64 << 10
 """Of the kernel, which takes twice that, per connection: left to itself it grows to MiB for a reader that does not
-read, and it counts in the unit's memory.
+read, and it counts in the unit's memory. With less, a segment on loopback waits until the one before is acknowledged.
 """
 
 
