@@ -6,11 +6,10 @@ use: after a start numbers go on above it. Where even that is lost, the hub's an
 
 from sbc_daemon.outbox import Outbox
 from telemetry_common.clock import Clock
+from telemetry_common.contract import MAX_SEQ
 
 STEP = 60_000_000
 """How far the kept ceiling is ahead, in microseconds: one synced write a minute."""
-GREATEST = 2**62
-"""A stored number above this (the year 148,000) is nonsense and is not followed: no number would be left above it."""
 
 
 class Sequence:
@@ -27,8 +26,8 @@ class Sequence:
         return self._last
 
     def raise_above(self, seq: int) -> None:
-        """The hub holds `seq`: whatever comes next is greater."""
-        if seq < GREATEST:
+        """The hub holds `seq`: whatever comes next is greater, unless that is a number the hub does not take."""
+        if seq < MAX_SEQ:
             self._last = max(self._last, seq)
 
     def ceiling_wanted(self) -> int | None:

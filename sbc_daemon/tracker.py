@@ -12,10 +12,8 @@ from collections.abc import Iterable
 from msgspec import UNSET
 
 from sbc_daemon.job_memory import DiskState, JobFacts, JobMemory
-from telemetry_common.contract import FINAL, AttachedDisks, DiskReport, DiskStatus, JobStatus, Line
+from telemetry_common.contract import FINAL, MAX_DISKS, AttachedDisks, DiskReport, DiskStatus, JobStatus, Line
 
-MAX_DISKS = 1024
-"""Disks remembered per job: a full snapshot of them stays far below the hub's largest body."""
 _FINAL_DISK = frozenset({"completed", "failed"})
 
 

@@ -11,10 +11,9 @@ from sha_daemon.mariadb import connect
 from sha_daemon.queries import MAX_VM_NAME
 from sha_daemon.shactl_answers import NO, OK, answered, complain
 from sha_daemon.shactl_hub import asked_hub
-from telemetry_common.contract import MAX_JOB_ID
+from telemetry_common.contract import MAX_DISKS, MAX_JOB_ID
 
 STATUSES = ("pending", "running", "completed", "failed", "cancelled")
-_MAX_DISKS = 1024
 
 
 def add_commands(groups: "argparse._SubParsersAction[Any]") -> None:
@@ -108,7 +107,7 @@ def _count(text: str) -> int:
 
 
 def _disk_count(text: str) -> int:
-    return _within(text, 0, _MAX_DISKS)
+    return _within(text, 0, MAX_DISKS)
 
 
 def _amount(text: str) -> int:

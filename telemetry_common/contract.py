@@ -18,6 +18,11 @@ MAX_LINE_BYTES = 64 << 10
 """Largest line on the local socket, in bytes, its newline included."""
 MAX_JOB_ID = 64
 """Characters in a job id: the width of `backup_jobs.id`."""
+MAX_DISKS = 1024
+"""Disks of a job: four times what the largest virtual machine has. Each costs the hub some 10 us in every update."""
+MAX_SEQ = 2**62
+"""Half of what a BIGINT holds, the year 148,000 in microseconds. Nonsense like 2^63-1 is refused and not stored, so
+that above a stored number there is room to go on."""
 MAX_ERROR_CHARACTERS = 16_000
 """What of an error text is kept: four bytes a character still fit the 65,535 bytes of a TEXT column."""
 MAX_CODE_CHARACTERS = 100
@@ -74,10 +79,10 @@ class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
     transfer_speed_bps: Amount | UnsetType = UNSET
     eta_seconds: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
     progress_percent: Percent | UnsetType = UNSET
-    disks: tuple[DiskReport, ...] | UnsetType = UNSET
+    disks: Annotated[tuple[DiskReport, ...], Meta(max_length=MAX_DISKS)] | UnsetType = UNSET
     error: ErrorInfo | UnsetType | None = UNSET
     timestamp: Timestamp | UnsetType = UNSET
-    seq: Annotated[int, Meta(ge=1, le=2**63 - 1)] | UnsetType = UNSET
+    seq: Annotated[int, Meta(ge=1, le=MAX_SEQ)] | UnsetType = UNSET
     age_seconds: Seconds | UnsetType = UNSET
     idle_seconds: Seconds | UnsetType = UNSET
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from telemetry_common.contract import (
+    MAX_DISKS,
     MAX_ERROR_CHARACTERS,
+    MAX_SEQ,
     ContractError,
     DiskReport,
     ErrorInfo,
@@ -69,6 +71,19 @@ def test_a_refusal_quotes_no_more_than_a_person_would_read() -> None:
 def test_a_message_deeper_than_any_stack_is_refused() -> None:
     with pytest.raises(ContractError, match="nested too deeply"):
         decode_update(b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
+
+
+def test_a_message_has_as_many_disks_as_a_job_can_have_and_not_one_more() -> None:
+    def message(disks: int) -> bytes:
+        return encode(Update(status="running", disks=tuple(DiskReport(disk_index=n) for n in range(disks))))
+
+    assert decode_update(message(MAX_DISKS)).disks is not UNSET
+    with pytest.raises(ContractError, match=r"length <= 1024 - at `\$.disks`"):
+        decode_update(message(MAX_DISKS + 1))
+
+
+def test_above_the_greatest_number_of_a_message_there_is_room_in_the_table() -> None:
+    assert decode_update(encode(Update(status="running", seq=MAX_SEQ))).seq == MAX_SEQ < 2**63 - 1
 
 
 @given(st.binary(max_size=200))

@@ -1,7 +1,8 @@
 """Numbers that grow whatever the clocks do."""
 
 from sbc_daemon.outbox_memory import MemoryDisk, MemoryOutbox
-from sbc_daemon.sequence import GREATEST, STEP, Sequence, keep_ceiling
+from sbc_daemon.sequence import STEP, Sequence, keep_ceiling
+from telemetry_common.contract import MAX_SEQ
 from tests.support.virtual_clock import VirtualClock
 
 
@@ -40,7 +41,7 @@ def test_a_lower_or_absurd_stored_number_changes_nothing() -> None:
     sequence = Sequence(VirtualClock())
     last = sequence.next()
     sequence.raise_above(5)
-    sequence.raise_above(GREATEST)
+    sequence.raise_above(MAX_SEQ)
     assert sequence.next() == last + 1
 
 

@@ -9,8 +9,8 @@ from msgspec import UNSET
 
 from sbc_daemon.job_memory import JobFacts, JobMemory, from_json
 from sbc_daemon.snapshot import snapshot
-from sbc_daemon.tracker import MAX_DISKS, LineRefused, merge
-from telemetry_common.contract import AttachedDisks, DiskReport, ErrorInfo, Line, Update
+from sbc_daemon.tracker import LineRefused, merge
+from telemetry_common.contract import MAX_DISKS, AttachedDisks, DiskReport, ErrorInfo, Line, Update
 
 FIRST_OF_TWO, SECOND_OF_TWO = AttachedDisks((0,), 2), AttachedDisks((1,), 2)
 TORN = ErrorInfo("cable torn")
