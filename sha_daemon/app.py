@@ -24,6 +24,7 @@ from sha_daemon.reading import Reader
 from sha_daemon.receiving import Receiver
 from sha_daemon.silence import Thresholds
 from sha_daemon.stream import Stream
+from sha_daemon.tally import Door
 from sha_daemon.trouble import Trouble
 from sha_daemon.watchdog import StaleWatchdog
 from sha_daemon.writer import Writer
@@ -48,6 +49,7 @@ class Parts:
     """What takes, keeps and watches one kind of job."""
 
     ingest: Ingest
+    room: Room
     watchdog: StaleWatchdog
     read: Database
 
@@ -71,6 +73,7 @@ class Hub:
         self._databases: list[Database] = []
         self._accepting = False
         self._refused_somebody = False
+        self.door = Door(settings.listen.max_connections)
         pulse = lifecycle.pulse("listening", self._patience)
         self.listening = ListeningClock(self._open(BACKUP, "watch"), clock, self._can_hear, pulse)
         self.stream = Stream(
@@ -121,7 +124,7 @@ class Hub:
             pulse=pulse(f"{kind.name} sweep", settings.watchdog.interval_seconds + 3 * self._patience),
             failed=partial(self.stream.look_at, kind),
         )
-        return Parts(Ingest(writers, trouble, self._clock), watchdog, self._open(kind, "read"))
+        return Parts(Ingest(writers, trouble, self._clock), room, watchdog, self._open(kind, "read"))
 
     def _pruning(self, retention_days: int) -> Pruning | None:
         """The history is one table for all kinds of job."""
@@ -137,8 +140,9 @@ class Hub:
             self.receiver.stop_intake()
 
     def turned_away(self) -> None:
-        """A sender was refused its connection: until the next turn the hub has not heard everybody."""
+        """A sender was refused a connection, or room for its body: until the next turn the hub has not heard all."""
         self._refused_somebody = True
+        self.door.turned_away += 1
 
     def status(self) -> str:
         return self.health.status()

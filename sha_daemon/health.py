@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0
 """Between two looks at the database: what was missing is noticed as present within this."""
+DATABASE_STATES = ("ok", "unreachable", "not migrated", "taking no updates", "not durable")
 NOT_DURABLE = "innodb_flush_log_at_trx_commit is not 1: what was acknowledged may not survive a power cut"
 
 
@@ -89,11 +90,25 @@ class Health:
     def takes_updates(self) -> bool:
         return not self._kind
 
+    @property
+    def ok(self) -> bool:
+        return self.database_state == "ok"
+
+    @property
+    def database_state(self) -> str:
+        """One of DATABASE_STATES."""
+        return self._kind or ("ok" if self._durable else "not durable")
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Jobs that have not ended, by status, as of the last look."""
+        return self._counts
+
     def report(self) -> dict[str, Any]:
         """The body of GET /api/v1/health."""
         figures = self._figures()
         return {
-            "status": "ok" if self.takes_updates and self._durable else "degraded",
+            "status": "ok" if self.ok else "degraded",
             "version": __version__,
             "database": self._database_report(),
             "jobs": self._counts,

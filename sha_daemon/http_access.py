@@ -30,7 +30,7 @@ class Room:
         """A place within the block. Raises Problem (503) if there is none."""
         if not self._free:
             self._on_turned_away()
-            raise unavailable("the hub is receiving as many large bodies as it takes; try again")
+            raise unavailable("the hub is receiving as many large bodies as it takes; try again", "large_bodies")
         self._free -= 1
         try:
             yield

@@ -2,20 +2,22 @@
 
 from aiohttp import web
 
-from sha_daemon import http_reading, http_receiving, http_stream
+from sha_daemon import http_metrics, http_reading, http_receiving, http_stream
 from sha_daemon.app import Hub
 from sha_daemon.gate import Gate
 from sha_daemon.http_access import Room, guarded
-from sha_daemon.http_answers import answering, nowhere
+from sha_daemon.http_answers import REJECTED, answering, nowhere
 from telemetry_common.contract import MAX_BODY_BYTES
 
 
 def application(hub: Hub, gate: Gate) -> web.Application:
     app = web.Application(client_max_size=MAX_BODY_BYTES)
+    app[REJECTED] = hub.receiver.rejected
     room = Room(hub.turned_away)
     app.add_routes(answering(guarded(http_receiving.routes(hub.receiver), gate, room)))
     app.add_routes(answering(guarded(http_stream.routes(hub.stream), gate, room)))
     app.on_shutdown.append(http_stream.ending(hub.stream))
     app.add_routes(answering(guarded(http_reading.routes(hub.reader), gate, room)))
+    app.add_routes(answering(guarded(http_metrics.routes(hub), gate, room)))
     app.add_routes(answering([web.route("*", "/{anywhere:.*}", nowhere)]))
     return app

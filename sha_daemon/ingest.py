@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from sha_daemon.batch import Arrival, Outcome
 from sha_daemon.ingest_queue import Answer, Busy, NotStored, Ticket, Waiting
+from sha_daemon.tally import Tally
 from sha_daemon.trouble import Trouble
 from sha_daemon.writer import Writer
 from telemetry_common.clock import Clock
@@ -34,6 +35,13 @@ class Ingest:
     @property
     def committed(self) -> int:
         return sum(writer.committed for writer in self._writers)
+
+    def tally(self) -> Tally:
+        """What became of the updates, over all writers."""
+        total = Tally()
+        for writer in self._writers:
+            total.add(writer.tally)
+        return total
 
     @property
     def trouble(self) -> str:

@@ -69,13 +69,13 @@ class Room:
     """What all queues together may hold: `most` updates and MAX_QUEUED_BYTES."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self.most = most
         self.updates = 0
         self.bytes = 0
 
     def take(self, size: int) -> bool:
         """Room for an update of so many bytes; False, and nothing taken, where there is none."""
-        if self.updates >= self._most or self.bytes + size > MAX_QUEUED_BYTES:
+        if self.updates >= self.most or self.bytes + size > MAX_QUEUED_BYTES:
             return False
         self.updates += 1
         self.bytes += size

@@ -45,7 +45,7 @@ async def _serve(config: HubSettings, read_settings: Callable[[], HubSettings]) 
                 certificate=edge.certificate,
                 on_turned_away=hub.turned_away,
                 stop_seconds=stop_seconds / 2,
-            ):
+            ) as hub.door.connections:
                 hub.accepting(True)
                 with daemon.on_hangup(reload):
                     lifecycle.ready(hub.status())

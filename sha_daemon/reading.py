@@ -94,4 +94,4 @@ async def _ask(database: Database, question: Callable[[Session], T]) -> T:
 
 
 def _away() -> Problem:
-    return unavailable("the hub's database is not available; try again")
+    return unavailable("the hub's database is not available; try again", "database_away")

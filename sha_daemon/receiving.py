@@ -1,7 +1,7 @@
 """An update, from its bytes to its answer. Knows the contract and the queue, and no HTTP library."""
 
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 
 from msgspec import Raw
@@ -23,13 +23,17 @@ REMEMBERED = 10_000
 
 
 class Receiver:
-    """Takes updates for every kind of job that has an entry in `ingests` (by job type)."""
+    """Takes updates for every kind of job that has an entry in `ingests` (by job type).
+
+    `rejected` counts what was refused, by method (`batch` for an update within one) and reason.
+    """
 
     def __init__(self, ingests: Mapping[str, Ingest]) -> None:
         self._ingests = ingests
         self._stopping = False
         self._said: OrderedDict[tuple[str, str], None] = OrderedDict()
-        self.finals = 0
+        self.rejected: Counter[tuple[str, str]] = Counter()
+        self.revived = 0
         self.rowless = 0
 
     def stop_intake(self) -> None:
@@ -52,7 +56,7 @@ class Receiver:
         if content_type != JSON:
             raise Problem(415, f"Content-Type must be {JSON}, not '{printable(content_type)}'")
         if self._stopping:
-            raise unavailable("the hub is stopping; try again")
+            raise unavailable("the hub is stopping; try again", "stopping")
 
     def _unpacked(self, job_type: str, job_id: str, body: bytes, encoding: str) -> bytes:
         """The body out of its Content-Encoding; the job is heard also if that is damaged. Raises Problem."""
@@ -95,11 +99,10 @@ class Receiver:
     def _note(self, job_id: str, outcome: Outcome) -> None:
         """What the journal should know of an update, each once per job."""
         if outcome.revived_after is not None:
+            self.revived += 1
             log.warning(fields("job revived", job=job_id, silent_seconds=round(outcome.revived_after)))
-        if outcome.result == "final":
-            self.finals += 1
-            if self._first_time("final", job_id):
-                log.info(fields("update for a job that has ended", job=job_id, status=outcome.job_status))
+        if outcome.result == "final" and self._first_time("final", job_id):
+            log.info(fields("update for a job that has ended", job=job_id, status=outcome.job_status))
         if outcome.rowless_disks:
             self.rowless += 1
             if self._first_time("rowless", job_id):
@@ -124,10 +127,11 @@ def _agrees(update: Update, job_type: str, job_id: str) -> None:
 
 def _not_stored(why: NotStored) -> Problem:
     if isinstance(why, Busy):
-        return unavailable("the hub has as many updates waiting as it takes; try again")
+        return unavailable("the hub has as many updates waiting as it takes; try again", "queue_full")
     if isinstance(why, Unavailable):
-        return unavailable("the hub's database is not available; try again")
-    return Problem(500, "the database refused this update; the hub's journal has the reason; try again")
+        return unavailable("the hub's database is not available; try again", "database_away")
+    detail = "the database refused this update; the hub's journal has the reason; try again"
+    return Problem(500, detail, reason="database_refused")
 
 
 def _result_headers(update: Update, outcome: Outcome) -> dict[str, str]:

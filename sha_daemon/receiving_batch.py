@@ -1,5 +1,6 @@
 """Many updates in one request: each is read, committed and answered as if it had come alone."""
 
+from collections import Counter
 from typing import Annotated
 
 import msgspec
@@ -67,7 +68,7 @@ class BatchReceiver:
             raise Problem(400, str(error)) from None
         items = [self._read(raw) for raw in batch.updates]
         await self._store(items)
-        return json_reply([_answer(item) for item in items])
+        return json_reply([_answer(item, self._receiver.rejected) for item in items])
 
     def _read(self, raw: Raw) -> _Item:
         item = _Item(len(memoryview(raw)))
@@ -92,10 +93,11 @@ class BatchReceiver:
                 item.became = became
 
 
-def _answer(item: _Item) -> ItemAnswer:
+def _answer(item: _Item, rejected: Counter[tuple[str, str]]) -> ItemAnswer:
     job_id = item.name.job_id if item.name is not None else None
     if not isinstance(item.became, Outcome):
         problem = item.became or Problem(500, "the hub failed; try again")
+        rejected["batch", problem.reason] += 1
         return ItemAnswer(job_id=job_id, status=problem.status, detail=problem.detail)
     with_seq = item.update is not None and item.update.seq is not UNSET
     return ItemAnswer(

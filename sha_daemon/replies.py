@@ -13,6 +13,20 @@ JSON = "application/json"
 RETRY_AFTER_SECONDS = 5
 """What a sender is asked to wait after a 503: as long as the hub waits between two looks at its database."""
 
+_REASONS = {
+    400: "malformed",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "no_such_resource",
+    405: "method",
+    408: "slow_body",
+    413: "too_large",
+    415: "media_type",
+    421: "misdirected",
+    500: "failed",
+    503: "unavailable",
+}
+
 
 class Reply(Struct, frozen=True):
     """`body` is sent as `content_type`; a reply without a body has neither."""
@@ -24,13 +38,17 @@ class Reply(Struct, frozen=True):
 
 
 class Problem(Exception):
-    """An error as the sender sees it: never SQL, a traceback, or anything of another job."""
+    """An error as the sender sees it: never SQL, a traceback, or anything of another job.
 
-    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+    `reason` is one of a few words, for those who count; where none is given, the status has one.
+    """
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None, reason: str = "") -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.headers = headers or {}
+        self.reason = reason or _REASONS.get(status, f"status_{status}")
 
     def reply(self) -> Reply:
         body = {
@@ -43,15 +61,16 @@ class Problem(Exception):
 
 
 def no_such_job(job_type: str, job_id: str) -> Problem:
-    return Problem(404, f"no {job_type} job '{printable(job_id)}'")
+    return Problem(404, f"no {job_type} job '{printable(job_id)}'", reason="unknown_job")
 
 
 def unknown_job_type(job_type: str, known: Iterable[str]) -> Problem:
-    return Problem(404, f"unknown job type '{printable(job_type)}'; this hub knows: {', '.join(sorted(known))}")
+    detail = f"unknown job type '{printable(job_type)}'; this hub knows: {', '.join(sorted(known))}"
+    return Problem(404, detail, reason="unknown_job_type")
 
 
-def unavailable(detail: str) -> Problem:
-    return Problem(503, detail, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+def unavailable(detail: str, reason: str = "") -> Problem:
+    return Problem(503, detail, {"Retry-After": str(RETRY_AFTER_SECONDS)}, reason)
 
 
 def json_reply(content: object) -> Reply:

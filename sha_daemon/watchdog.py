@@ -11,6 +11,7 @@ from sha_daemon.database import Database, DatabaseError, RowLocked
 from sha_daemon.listening import ListeningClock
 from sha_daemon.records import SilentJob
 from sha_daemon.silence import Thresholds, Verdict, judge, message, reading_before
+from sha_daemon.tally import SWEEP_BOUNDS, Distribution
 from telemetry_common.clock import Clock
 from telemetry_common.lifecycle import Pulse
 from telemetry_common.logs import fields
@@ -44,6 +45,8 @@ class StaleWatchdog:
         self._warned: dict[str, int] = {}
         self._never_heard: set[str] = set()
         self.failed = 0
+        self.put_off = 0
+        self.sweep_seconds = Distribution(SWEEP_BOUNDS)
 
     @property
     def silent(self) -> int:
@@ -60,9 +63,12 @@ class StaleWatchdog:
         A database that is away costs a sweep, not the daemon.
         """
         while True:
+            begun = self._clock.monotonic()
             try:
                 await self.sweep()
+                self.sweep_seconds.add(self._clock.monotonic() - begun)
             except DatabaseError as error:
+                self.put_off += 1
                 log.debug(fields("sweep for silent jobs put off", reason=error))
             self._pulse.beat()
             await asyncio.sleep(interval)

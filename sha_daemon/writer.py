@@ -6,12 +6,13 @@ lost its connection is tried again, which the `seq` guard makes safe.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from sha_daemon.batch import Arrival, Outcome, apply
 from sha_daemon.database import Database, DatabaseAway, DatabaseConflict, DatabaseError, RowLocked, SchemaMissing
 from sha_daemon.held_rows import HeldRows
-from sha_daemon.ingest_queue import Answer, IngestQueue, Refused, Unavailable, Waiting
+from sha_daemon.ingest_queue import IngestQueue, NotStored, Refused, Unavailable, Waiting
+from sha_daemon.tally import Tally
 from sha_daemon.trouble import Trouble
 from telemetry_common.clock import Clock
 from telemetry_common.lifecycle import Pulse
@@ -66,6 +67,7 @@ class Writer:
         self._idle.set()
         self._under_way_since: float | None = None
         self.committed = 0
+        self.tally = Tally()
 
     @property
     def queued(self) -> int:
@@ -80,6 +82,7 @@ class Writer:
         """Queue it; False, and nothing done, where there is no room."""
         if not self._queue.put(waiting):
             return False
+        self.tally.accepted += 1
         self._idle.clear()
         self._work.set()
         return True
@@ -104,10 +107,11 @@ class Writer:
                 if not self._trouble:
                     continue
             batch = self._queue.take(MAX_BATCH)
+            self.tally.taken(len(batch))
             heard, self._heard = list(self._heard.items()), {}
             self._under_way_since = self._clock.monotonic()
             held = await self._held_rows.known(_jobs(batch, heard))
-            await self._commit(*_without(held, batch, heard))
+            await self._commit(*self._without(held, batch, heard))
             self._under_way_since = None
 
     async def _wait_for_work(self) -> None:
@@ -120,15 +124,16 @@ class Writer:
 
     async def _commit(self, batch: list[Waiting], heard: list[Heard]) -> None:
         """Commit and answer, or find out who is to blame."""
+        begun = self._clock.monotonic()
         try:
             outcomes = await self._transact([waiting.arrival for waiting in batch], heard)
         except (DatabaseAway, SchemaMissing) as error:
             self._trouble.met(str(error))
-            _answer_all(batch, Unavailable(str(error)))
+            self._give_up(batch, Unavailable(str(error)))
         except RowLocked as error:
             held = await self._held_rows.among(_jobs(batch, heard))
             if held:
-                await self._commit(*_without(held, batch, heard))
+                await self._commit(*self._without(held, batch, heard))
             else:
                 await self._split(batch, heard, error)
         except Exception as error:
@@ -136,6 +141,7 @@ class Writer:
         else:
             self._trouble.over()
             self.committed += len(batch)
+            self.tally.committed(outcomes, self._clock.monotonic() - begun)
             if self._published is not None:
                 self._published(outcomes)
             for waiting, outcome in zip(batch, outcomes, strict=True):
@@ -150,7 +156,7 @@ class Writer:
         trace = error if not isinstance(error, DatabaseError) else None
         for job_id in [waiting.arrival.job_id for waiting in batch] or [job_id for job_id, _ in heard]:
             log.error(fields("update refused", job=job_id, reason=error), exc_info=trace)
-        _answer_all(batch, Refused(str(error)))
+        self._give_up(batch, Refused(str(error)))
 
     async def _transact(self, arrivals: list[Arrival], heard: list[Heard]) -> list[Outcome]:
         pause, begun = RETRY_SECONDS, self._clock.monotonic()
@@ -165,20 +171,20 @@ class Writer:
                 pause *= 2
         raise AssertionError("unreachable: the last attempt returns or raises")
 
+    def _without(self, held: set[str], batch: list[Waiting], heard: list[Heard]) -> tuple[list[Waiting], list[Heard]]:
+        """What is left when the updates of jobs that another program holds are refused."""
+        if not held:
+            return batch, heard
+        refused = [waiting for waiting in batch if waiting.arrival.job_id in held]
+        self._give_up(refused, Refused("held by another program"))
+        left = [waiting for waiting in batch if waiting.arrival.job_id not in held]
+        return left, [(job_id, at) for job_id, at in heard if job_id not in held]
 
-def _answer_all(batch: Iterable[Waiting], answer: Answer) -> None:
-    for waiting in batch:
-        waiting.settle(answer)
+    def _give_up(self, batch: Sequence[Waiting], answer: NotStored) -> None:
+        self.tally.gave_up(len(batch), unavailable=isinstance(answer, Unavailable))
+        for waiting in batch:
+            waiting.settle(answer)
 
 
 def _jobs(batch: list[Waiting], heard: list[Heard]) -> set[str]:
     return {waiting.arrival.job_id for waiting in batch} | {job_id for job_id, _ in heard}
-
-
-def _without(held: set[str], batch: list[Waiting], heard: list[Heard]) -> tuple[list[Waiting], list[Heard]]:
-    """What is left when the updates of jobs that another program holds are refused."""
-    if not held:
-        return batch, heard
-    _answer_all((waiting for waiting in batch if waiting.arrival.job_id in held), Refused("held by another program"))
-    left = [waiting for waiting in batch if waiting.arrival.job_id not in held]
-    return left, [(job_id, at) for job_id, at in heard if job_id not in held]
