@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from sha_daemon import http_metrics, http_reading, http_receiving, http_stream
+from sha_daemon import http_docs, http_metrics, http_reading, http_receiving, http_stream
 from sha_daemon.app import Hub
 from sha_daemon.gate import Gate
 from sha_daemon.http_access import Room, guarded
@@ -19,5 +19,6 @@ def application(hub: Hub, gate: Gate) -> web.Application:
     app.on_shutdown.append(http_stream.ending(hub.stream))
     app.add_routes(answering(guarded(http_reading.routes(hub.reader), gate, room)))
     app.add_routes(answering(guarded(http_metrics.routes(hub), gate, room)))
+    app.add_routes(answering(guarded(http_docs.routes(), gate, room)))
     app.add_routes(answering([web.route("*", "/{anywhere:.*}", nowhere)]))
     return app

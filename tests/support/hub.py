@@ -15,6 +15,7 @@ from sha_daemon.mariadb import MariaDB
 from telemetry_common.clock import Clock, SystemClock
 from telemetry_common.lifecycle import Lifecycle
 from testbed.memory_database import MemoryDatabase
+from tests.support.described import Judge
 
 Client = TestClient[Request, Application]
 
@@ -31,9 +32,12 @@ class Heard:
 
 @asynccontextmanager
 async def running_hub(settings: HubSettings) -> AsyncIterator[tuple[Hub, Client]]:
+    """Every answer is held against the hub's own description."""
     clock = SystemClock()
     hub = Hub(settings, clock, lambda kind, _: MariaDB(settings.database, kind), Lifecycle(Heard(), clock))
-    server = TestServer(application(hub, Edge(settings).gate))
+    app, judge = application(hub, Edge(settings).gate), Judge()
+    judge.watch(app)
+    server = TestServer(app)
     client = TestClient(server)
     try:
         async with hub.running(ping_seconds=1.0):
@@ -41,6 +45,7 @@ async def running_hub(settings: HubSettings) -> AsyncIterator[tuple[Hub, Client]
             hub.accepting(True)
             yield hub, client
             await client.close()
+            assert judge.complaints == []
     finally:
         await hub.close()
 

@@ -1,0 +1,145 @@
+"""Every answer that is described can be provoked: the list of statuses promises nothing that never comes.
+
+That none comes which is not described is asserted for every answer of every test, by `running_hub`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from sha_daemon import http_receiving
+from sha_daemon.app import Hub
+from sha_daemon.config import DatabaseSettings, HubSettings
+from sha_daemon.openapi_operations import ANYWHERE
+from telemetry_common.contract import MAX_BODY_BYTES
+from tests.support.databases import OnMariaDB, running
+from tests.support.described import operations
+from tests.support.hub import Client, running_hub
+
+pytestmark = pytest.mark.integration
+
+PATH = "/api/v1/telemetry/backup"
+BATCH = "/api/v1/telemetry/batch"
+JSON = {"Content-Type": "application/json"}
+PLAIN = {"Content-Type": "text/plain"}
+GOOD = b'{"status":"running","seq":1}'
+TOO_MUCH = b" " * MAX_BODY_BYTES + GOOD
+
+
+@dataclass
+class World:
+    hub: Hub
+    client: Client
+    tables: OnMariaDB
+
+    async def post(self, path: str, body: bytes = GOOD, headers: dict[str, str] = JSON) -> int:
+        async with self.client.post(path, data=body, headers=headers) as answer:
+            return answer.status
+
+    async def get(self, path: str) -> int:
+        async with self.client.get(path) as answer:
+            await answer.read()
+            return answer.status
+
+    @asynccontextmanager
+    async def without_tables(self) -> AsyncIterator[None]:
+        self.tables.execute("RENAME TABLE backup_jobs TO elsewhere")
+        await self.hub.health.look()
+        yield
+        self.tables.execute("RENAME TABLE elsewhere TO backup_jobs")
+        await self.hub.health.look()
+
+    @asynccontextmanager
+    async def poisoned(self) -> AsyncIterator[None]:
+        self.tables.execute(
+            "CREATE TRIGGER poison BEFORE UPDATE ON backup_jobs FOR EACH ROW"
+            " SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'"
+        )
+        yield
+        self.tables.execute("DROP TRIGGER poison")
+
+
+@pytest.fixture
+async def world(migrated_database: DatabaseSettings) -> AsyncIterator[World]:
+    tables = OnMariaDB(migrated_database)
+    tables.add_job(running("j1"))
+    async with running_hub(HubSettings(database=migrated_database)) as (hub, client):
+        yield World(hub, client, tables)
+    await tables.database.close()
+    tables.close()
+
+
+async def slow_body(world: World, path: str) -> int:
+    async def drops() -> AsyncIterator[bytes]:
+        yield b'{"status":'
+        await asyncio.sleep(60)
+
+    async with world.client.post(path, data=drops(), headers=JSON) as answer:
+        return answer.status
+
+
+async def while_poisoned(world: World) -> int:
+    async with world.poisoned():
+        return await world.post(f"{PATH}/j1", b'{"status":"running","bytes_transferred":1}')
+
+
+async def report_without_tables(world: World) -> int:
+    async with world.without_tables():
+        return await world.post(f"{PATH}/j1")
+
+
+async def health_without_tables(world: World) -> int:
+    async with world.without_tables():
+        return await world.get("/api/v1/health")
+
+
+PROVOKED: dict[tuple[str, int], Callable[[World], Awaitable[int]]] = {
+    ("report", 204): lambda world: world.post(f"{PATH}/j1"),
+    ("report", 400): lambda world: world.post(f"{PATH}/j1", b"{}"),
+    ("report", 404): lambda world: world.post(f"{PATH}/unknown"),
+    ("report", 408): lambda world: slow_body(world, f"{PATH}/j1"),
+    ("report", 413): lambda world: world.post(f"{PATH}/j1", TOO_MUCH),
+    ("report", 415): lambda world: world.post(f"{PATH}/j1", headers=PLAIN),
+    ("report", 500): while_poisoned,
+    ("report_many", 200): lambda world: world.post(BATCH, b'{"updates":[{"job_id":"j1","status":"running"}]}'),
+    ("report_many", 400): lambda world: world.post(BATCH, b"{}"),
+    ("report_many", 408): lambda world: slow_body(world, BATCH),
+    ("report_many", 413): lambda world: world.post(BATCH, TOO_MUCH),
+    ("report_many", 415): lambda world: world.post(BATCH, headers=PLAIN),
+    ("report_without_id", 400): lambda world: world.post(PATH),
+    ("report_with_empty_id", 400): lambda world: world.post(f"{PATH}/"),
+    ("jobs", 200): lambda world: world.get(PATH),
+    ("jobs", 400): lambda world: world.get(f"{PATH}?limit=0"),
+    ("jobs", 404): lambda world: world.get("/api/v1/telemetry/restore"),
+    ("job", 200): lambda world: world.get(f"{PATH}/j1"),
+    ("job", 404): lambda world: world.get(f"{PATH}/unknown"),
+    ("health", 200): lambda world: world.get("/api/v1/health"),
+    ("metrics", 200): lambda world: world.get("/metrics"),
+    ("openapi", 200): lambda world: world.get("/api/v1/openapi.json"),
+    ("docs", 200): lambda world: world.get("/api/v1/docs"),
+    ("report", 503): report_without_tables,
+    ("health", 503): health_without_tables,
+}
+
+
+def test_there_is_a_way_to_each_answer_that_is_described() -> None:
+    """What any request can meet is provoked at one of them."""
+    described = {
+        (operation["operationId"], int(status))
+        for operation in operations().values()
+        for status in operation["responses"]
+    }
+    anywhere = {(name, status) for name, status in described if status in ANYWHERE}
+    assert described - anywhere <= PROVOKED.keys() <= described
+    assert set(ANYWHERE) <= {status for _, status in PROVOKED}
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+async def test_each_of_them_comes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_receiving, "BODY_SECONDS", 0.2)
+    assert [(*case, await provoke(world)) for case, provoke in PROVOKED.items()] == [
+        (name, status, status) for name, status in PROVOKED
+    ]
