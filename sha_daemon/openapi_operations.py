@@ -144,7 +144,7 @@ LIST = Operation(
             name="cursor",
             place="query",
             says="The `next_cursor` of the page before; none for the first.",
-            schema={"type": "string"},
+            schema={"type": "string", "minLength": 1},
             example="",
         ),
     ),
