@@ -20,5 +20,5 @@ def application(hub: Hub, gate: Gate) -> web.Application:
     app.add_routes(answering(guarded(http_reading.routes(hub.reader), gate, room)))
     app.add_routes(answering(guarded(http_metrics.routes(hub), gate, room)))
     app.add_routes(answering(guarded(http_docs.routes(), gate, room)))
-    app.add_routes(answering([web.route("*", "/{anywhere:.*}", nowhere)]))
+    app.add_routes(answering([web.route("*", "/{anywhere:(?s:.*)}", nowhere)]))  # a path may hold a line break
     return app

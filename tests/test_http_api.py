@@ -86,6 +86,7 @@ async def test_ids_are_compared_exactly(world: World, job_id: str) -> None:
         ("/api/v1/telemetry/backup/", "the path has no job_id", 400),
         ("/api/v1/telemetry/backup", "the path has no job_id", 400),
         ("/api/v1/nothing", "no such resource", 404),
+        ("/api/v1/a/b%0Ac", "no such resource", 404),
         ("/api/v1/health", "does not take that method", 405),
     ],
 )

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.config import SchemathesisConfig
-from schemathesis.specs.openapi.checks import positive_data_acceptance
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from sha_daemon.config import DatabaseSettings
 from tests.support.databases import OnMariaDB, running
@@ -87,7 +87,9 @@ def drive(cases: Any, mode: GenerationMode, examples: int, session: requests.Ses
         legal = mode is GenerationMode.POSITIVE
         if legal and isinstance(case.body, dict):
             case.body.pop("job_id", None)  # it would differ from the path's, almost always
-        answer = case.call_and_validate(session=session, excluded_checks=[positive_data_acceptance])
+        # An update of a batch that is bad is refused within a 200.
+        batch = [negative_data_rejection] if case.operation.path.endswith("/batch") else []
+        answer = case.call_and_validate(session=session, excluded_checks=[positive_data_acceptance, *batch])
         answers[case.operation.label, answer.status_code] += 1
         if legal and answer.status_code == 400:
             assert answer.json()["detail"].startswith(BEYOND_SCHEMAS)
