@@ -19,7 +19,7 @@ from typing import Literal, TypeVar
 from msgspec import UNSET, Struct, UnsetType, structs
 
 from sha_daemon.records import Disk, Job, Sample, StoredDiskStatus, StoredStatus
-from telemetry_common.contract import FINAL, MAX_ETA_SECONDS, DiskReport, Update
+from telemetry_common.contract import FINAL, MAX_AMOUNT, MAX_ETA_SECONDS, DiskReport, Update
 
 T = TypeVar("T")
 Result = Literal["applied", "duplicate", "stale", "final"]
@@ -226,7 +226,7 @@ def _complete(job: Job, at: float) -> Job:
         disk if disk.status == "completed" else _end_disk(structs.replace(disk, status="completed"), at)
         for disk in job.disks
     )
-    moved = max(job.bytes_transferred, sum(disk.bytes_transferred for disk in disks))
+    moved = max(job.bytes_transferred, min(MAX_AMOUNT, sum(disk.bytes_transferred for disk in disks)))
     return structs.replace(
         job,
         status="completed",

@@ -18,6 +18,8 @@ MAX_LINE_BYTES = 64 << 10
 """Largest line on the local socket, in bytes, its newline included."""
 MAX_JOB_ID = 64
 """Characters in a job id: the width of `backup_jobs.id`."""
+MAX_AMOUNT = 2**63 - 1
+"""What a BIGINT holds."""
 MAX_DISKS = 1024
 """Disks of a job: four times what the largest virtual machine has. Each costs the hub some 10 us in every update."""
 MAX_SEQ = 2**62
@@ -39,8 +41,8 @@ FINAL: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
 """The statuses that end a job. Only a job's own status ends it."""
 
 JobId = Annotated[str, Meta(min_length=1, max_length=MAX_JOB_ID)]
-Amount = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-"""Bytes, or bytes per second: what a BIGINT holds."""
+Amount = Annotated[int, Meta(ge=0, le=MAX_AMOUNT)]
+"""Bytes, or bytes per second."""
 Percent = Annotated[float, Meta(ge=0)]
 """Over 100 is legal on the wire (an incremental can move more than was planned) and is stored as 100."""
 Seconds = Annotated[float, Meta(ge=0)]

@@ -1,9 +1,7 @@
 """What must be true of every stored row, whatever was sent; as a rule over rows, and as triggers of the database."""
 
 from sha_daemon.records import Disk, Job
-from telemetry_common.contract import FINAL, MAX_ERROR_CHARACTERS, MAX_ETA_SECONDS, MAX_SEQ
-
-MAX_AMOUNT = 2**63 - 1
+from telemetry_common.contract import FINAL, MAX_AMOUNT, MAX_ERROR_CHARACTERS, MAX_ETA_SECONDS, MAX_SEQ
 
 _RULES = {
     "backup_jobs": """NEW.bytes_transferred < OLD.bytes_transferred OR NEW.telemetry_seq < OLD.telemetry_seq
