@@ -24,7 +24,8 @@ class Arrival(Struct, frozen=True):
 class Outcome(Struct, frozen=True, kw_only=True):
     """What became of one arrival. `result` is None for a job that does not exist.
 
-    `rowless_disks` are indices for which the table allows no row. `job` is as this update left it.
+    `rowless_disks` are indices for which the table (or the bound on the disks of a job) allows no row. `job` is as this
+    update left it.
     """
 
     result: Result | None
@@ -88,6 +89,7 @@ class _Work:
             job_status=decision.job.status,
             revived_after=decision.revived_after,
             job=decision.job,
+            rowless_disks=decision.disks_beyond,
         )
 
     def write(self, session: Session) -> dict[str, tuple[int, ...]]:
@@ -111,4 +113,5 @@ def _with_rowless(outcome: Outcome, indices: tuple[int, ...] | None) -> Outcome:
     if not indices or outcome.job is None:
         return outcome
     disks = tuple(disk for disk in outcome.job.disks if disk.disk_index not in indices)
-    return structs.replace(outcome, rowless_disks=indices, job=structs.replace(outcome.job, disks=disks))
+    job = structs.replace(outcome.job, disks=disks)
+    return structs.replace(outcome, rowless_disks=(*outcome.rowless_disks, *indices), job=job)

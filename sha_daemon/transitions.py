@@ -19,7 +19,7 @@ from typing import Literal, TypeVar
 from msgspec import UNSET, Struct, UnsetType, structs
 
 from sha_daemon.records import Disk, Job, Sample, StoredDiskStatus, StoredStatus
-from telemetry_common.contract import FINAL, MAX_AMOUNT, MAX_ETA_SECONDS, DiskReport, Update
+from telemetry_common.contract import FINAL, MAX_AMOUNT, MAX_DISKS, MAX_ETA_SECONDS, DiskReport, Update
 
 T = TypeVar("T")
 Result = Literal["applied", "duplicate", "stale", "final"]
@@ -35,7 +35,8 @@ class Receipt(Struct, frozen=True):
 class Decision(Struct, frozen=True, kw_only=True):
     """`job` is what to store (the same object where nothing changes), `disks` those of its disks that changed.
 
-    `revived_after` is the length in seconds of the silence that a wrong verdict of the watchdog was about.
+    `revived_after` is the length in seconds of the silence that a wrong verdict of the watchdog was about;
+    `disks_beyond` are the indices of disks that were passed over because the job has as many as one can have.
     """
 
     result: Result
@@ -43,6 +44,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     disks: tuple[Disk, ...] = ()
     sample: Sample | None = None
     revived_after: float | None = None
+    disks_beyond: tuple[int, ...] = ()
 
 
 def decide(job: Job, update: Update, receipt: Receipt) -> Decision:
@@ -96,7 +98,16 @@ def _apply(job: Job, update: Update, receipt: Receipt) -> Decision:
         disks=tuple(disk for disk in after.disks if disk.disk_index in touched),
         sample=_sample(after, update, receipt),
         revived_after=silence,
+        disks_beyond=_beyond(after, update),
     )
+
+
+def _beyond(job: Job, update: Update) -> tuple[int, ...]:
+    """The disks of `update` that `job` could not have."""
+    if update.disks is UNSET or len(job.disks) < MAX_DISKS:
+        return ()
+    known = {disk.disk_index for disk in job.disks}
+    return tuple(disk.disk_index for disk in update.disks if disk.disk_index not in known)
 
 
 def _without_mark(job: Job) -> Job:
@@ -162,13 +173,18 @@ def _or_stored(reported: T | UnsetType, stored: T) -> T:
 
 
 def _apply_disks(stored: tuple[Disk, ...], update: Update, receipt: Receipt) -> tuple[tuple[Disk, ...], set[int]]:
-    """All disks by index after the update, and the indices of those that changed."""
+    """All disks by index after the update, and the indices of those that changed.
+
+    A job has no more than MAX_DISKS: with each update of it all of them are read.
+    """
     if update.disks is UNSET or not update.disks:
         return stored, set()
     disks = {disk.disk_index: disk for disk in stored}
     changed: set[int] = set()
     for report in update.disks:
         before = disks.get(report.disk_index)
+        if before is None and len(disks) >= MAX_DISKS:
+            continue
         after = _apply_disk(before or Disk(disk_index=report.disk_index), report, event_time(update, receipt))
         if after != before:
             disks[report.disk_index] = after

@@ -7,7 +7,7 @@ from msgspec import convert, structs
 
 from sha_daemon.records import Disk, Job
 from sha_daemon.transitions import Decision, Receipt, decide, failed_by_watchdog
-from telemetry_common.contract import Update
+from telemetry_common.contract import MAX_DISKS, Update
 
 NOW = Receipt(at=1_760_000_000.0, heard_us=77_000_000)
 VERDICT = "Job stalled - no telemetry for 5m12s (SBC may have crashed)"
@@ -161,6 +161,20 @@ def test_hearing_a_job_sets_the_hubs_own_time_whatever_the_age() -> None:
 def test_an_end_is_dated_when_it_happened() -> None:
     assert say(job(), "completed", age_seconds=3 * 86400).job.completed_at == NOW.at - 3 * 86400
     assert say(job(), "completed", age_seconds=1e300).job.completed_at == 1.0
+
+
+def test_a_job_has_no_more_disks_than_a_message_may_have_and_the_rest_of_the_update_applies() -> None:
+    full = job(disks=[{"disk_index": index} for index in range(MAX_DISKS)])
+    more = [{"disk_index": 0, "bytes_transferred": 5}, {"disk_index": 60_000, "bytes_transferred": 6}]
+    decision = say(full, bytes_transferred=7, disks=more)
+    assert decision.disks_beyond == (60_000,)
+    assert [disk.disk_index for disk in decision.disks] == [0]
+    assert (decision.job.bytes_transferred, len(decision.job.disks)) == (7, MAX_DISKS)
+
+
+def test_the_sum_over_the_disks_is_no_more_than_the_column_holds() -> None:
+    disks = [{"disk_index": index, "bytes_transferred": 2**63 - 1} for index in range(2)]
+    assert say(job(disks=disks), "completed").job.bytes_transferred == 2**63 - 1
 
 
 def test_disks_are_merged_by_index_and_new_ones_added() -> None:
