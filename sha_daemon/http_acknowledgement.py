@@ -18,14 +18,14 @@ class Acknowledgement(web.StreamResponse):
 
     def __init__(self, fields: Mapping[str, str]) -> None:
         super().__init__(status=204)
-        self._fields = fields
+        self.fields = fields
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Write it. Raises ConnectionResetError where nobody is there to read it."""
         if request.transport is None or request.transport.is_closing():
             raise ConnectionResetError("the sender hung up before its answer")
         self._keep_alive = request.keep_alive and request.version >= HttpVersion11
-        fields = {"Date": _date(int(time.time())), **self._fields}
+        fields = {"Date": _date(int(time.time())), **self.fields}
         if not self._keep_alive:
             fields["Connection"] = "close"
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())

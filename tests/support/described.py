@@ -8,6 +8,7 @@ import jsonschema_rs
 from aiohttp import web
 
 from sha_daemon import openapi
+from sha_daemon.http_acknowledgement import Acknowledgement
 
 OWN_HEADERS = {"Telemetry-Result", "Telemetry-Seq", "Telemetry-Status", "Retry-After", "WWW-Authenticate"}
 """What a client may act upon: none of these comes without being described."""
@@ -76,12 +77,13 @@ def _bytes(answer: web.StreamResponse) -> bytes:
 
 def _headers(said: dict[str, Any], answer: web.StreamResponse) -> list[str]:
     described: dict[str, Any] = said.get("headers", {})
-    missing = [name for name, header in described.items() if header["required"] and name not in answer.headers]
-    unknown = sorted((OWN_HEADERS & answer.headers.keys()) - described.keys())
+    given = answer.fields if isinstance(answer, Acknowledgement) else answer.headers
+    missing = [name for name, header in described.items() if header["required"] and name not in given]
+    unknown = sorted((OWN_HEADERS & given.keys()) - described.keys())
     bad = [
         problem
-        for name in described.keys() & answer.headers.keys()
-        for problem in errors(described[name]["schema"], _parsed(answer.headers[name]))
+        for name in described.keys() & given.keys()
+        for problem in errors(described[name]["schema"], _parsed(given[name]))
     ]
     return [*(f"{name} is missing" for name in missing), *(f"{name} is not described" for name in unknown), *bad]
 
