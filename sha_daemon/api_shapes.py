@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 
 from sha_daemon.receiving_batch import MAX_ITEMS
 from sha_daemon.records import StoredDiskStatus, StoredStatus
+from sha_daemon.thinning import MAX_POINTS
 from telemetry_common.contract import JobId, Update
 
 Count = Annotated[int, Meta(ge=0)]
@@ -65,10 +66,19 @@ class ListedJob(Struct, kw_only=True, forbid_unknown_fields=True):
     seconds_since_heard: Annotated[Count | None, Meta(description="By the hub's wall clock, for people.")]
     silence_seconds: Annotated[
         float | None,
-        Meta(description="Silence while the hub could listen: what the watchdog goes by. Null unless running."),
+        Meta(
+            description="Silence while the hub could listen: what the watchdog goes by. Null unless running and heard."
+        ),
     ]
     never_heard: Annotated[bool, Meta(description="Running, and has never sent telemetry (an older client).")]
     silent: Annotated[bool, Meta(description="Running, and silent for longer than `watchdog.warn_seconds`.")]
+    idle: Annotated[
+        bool,
+        Meta(
+            description="Running and heard, but only of the sidecar: the producer lives and has said nothing for longer"
+            " than `watchdog.warn_seconds`."
+        ),
+    ]
     stalled: Annotated[
         bool, Meta(description="Failed by the watchdog, and not touched since: revived when it is heard again.")
     ]
@@ -85,6 +95,38 @@ class JobPage(Struct, kw_only=True, forbid_unknown_fields=True):
 
     jobs: tuple[ListedJob, ...]
     next_cursor: Annotated[str | None, Meta(description="The `cursor` of the next page; null on the last.")]
+
+
+class ShownSample(Struct, kw_only=True, forbid_unknown_fields=True):
+    """The job as it was at one time."""
+
+    at: Annotated[
+        str,
+        Meta(
+            description="When it was true by the hub's clock: the receipt less the message's `age_seconds`.",
+            pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$",
+            extra_json_schema={"format": "date-time"},
+        ),
+    ]
+    seq: int | None
+    status: StoredStatus
+    current_phase: str
+    bytes_transferred: int
+    total_bytes: int
+    transfer_speed_bps: int
+    progress_percent: float
+    producer_time: Annotated[
+        str | None, Meta(description="The `timestamp` of the message, as the producer's clock had it.")
+    ]
+
+
+class JobHistory(Struct, kw_only=True, forbid_unknown_fields=True):
+    """A job's samples, thinned where there are more than were asked for."""
+
+    job_id: str
+    job_type: str
+    stored: Annotated[Count, Meta(description="How many samples the hub has.")]
+    samples: Annotated[tuple[ShownSample, ...], Meta(max_length=MAX_POINTS)]
 
 
 class JobCounts(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

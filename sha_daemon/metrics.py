@@ -119,6 +119,8 @@ def _database(hub: Hub) -> Iterator[Metric]:
     for state in DATABASE_STATES:
         states.add_metric([state], int(state == hub.health.database_state))
     yield states
+    if hub.pruning is not None:
+        yield _count("history_samples_pruned", "Samples deleted because of their age.", hub.pruning.pruned)
     jobs = _gauges("jobs", "Jobs that have not ended, as of the last look at the database.", "status")
     for status, count in hub.health.counts.items():
         jobs.add_metric([status], count)

@@ -4,15 +4,16 @@ from typing import Any
 
 import msgspec
 
-from sha_daemon.api_shapes import Batch, HealthReport, JobPage, ProblemDetails, ShownJob
-from sha_daemon.openapi_operations import ANYWHERE, GROUPS, OPERATIONS
+from sha_daemon.api_shapes import Batch, HealthReport, JobHistory, JobPage, ProblemDetails, ShownJob
+from sha_daemon.openapi_common import ANYWHERE, GROUPS
+from sha_daemon.openapi_operations import OPERATIONS
 from sha_daemon.openapi_parts import Operation
 from sha_daemon.openapi_words import FIELDS, SHAPES
 from sha_daemon.receiving_batch import ItemAnswer
 from telemetry_common import __version__
 from telemetry_common.contract import Update
 
-SHAPES_SERVED = (Update, Batch, ItemAnswer, ShownJob, JobPage, HealthReport, ProblemDetails)
+SHAPES_SERVED = (Update, Batch, ItemAnswer, ShownJob, JobPage, JobHistory, HealthReport, ProblemDetails)
 INTRODUCTION = """\
 Telemetry of backup jobs: senders report how their jobs are, readers see it.
 

@@ -65,6 +65,7 @@ LISTED: dict[str, Any] = {
     "silence_seconds": 2.1,
     "never_heard": False,
     "silent": False,
+    "idle": False,
     "stalled": False,
 }
 
@@ -79,6 +80,25 @@ JOB = LISTED | {
             "completed_at": None,
         }
     ]
+}
+
+HISTORY = {
+    "job_id": JOB_ID,
+    "job_type": "backup",
+    "stored": 1,
+    "samples": [
+        {
+            "at": "2025-10-10T14:23:45.250Z",
+            "seq": 1760106225000001,
+            "status": "running",
+            "current_phase": "transferring",
+            "bytes_transferred": 45678901234,
+            "total_bytes": 109521739776,
+            "transfer_speed_bps": 125000000,
+            "progress_percent": 41.7,
+            "producer_time": "2025-10-10T14:23:45+00:00",
+        }
+    ],
 }
 
 PAGE = {"jobs": [LISTED], "next_cursor": None}

@@ -146,6 +146,7 @@ async def test_every_figure_that_an_operator_watches_is_there(world: World) -> N
         "sha_watchdog_sweep_seconds_bucket",
         "sha_listening_seconds_total",
         "sha_jobs",
+        "sha_history_samples_pruned_total",
         "process_resident_memory_bytes",
     } <= names
     assert (figures["sha_healthy",], figures["sha_database_state", "ok"]) == (1, 1)

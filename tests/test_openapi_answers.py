@@ -13,7 +13,7 @@ import pytest
 from sha_daemon import http_receiving
 from sha_daemon.app import Hub
 from sha_daemon.config import DatabaseSettings, HubSettings
-from sha_daemon.openapi_operations import ANYWHERE
+from sha_daemon.openapi_common import ANYWHERE
 from telemetry_common.contract import MAX_BODY_BYTES
 from tests.support.databases import OnMariaDB, running
 from tests.support.described import operations
@@ -115,6 +115,10 @@ PROVOKED: dict[tuple[str, int], Callable[[World], Awaitable[int]]] = {
     ("jobs", 400): lambda world: world.get(f"{PATH}?limit=0"),
     ("jobs", 404): lambda world: world.get("/api/v1/telemetry/restore"),
     ("job", 200): lambda world: world.get(f"{PATH}/j1"),
+    ("job", 400): lambda world: world.get(f"{PATH}/j1?x=1"),
+    ("history", 200): lambda world: world.get(f"{PATH}/j1/history"),
+    ("history", 400): lambda world: world.get(f"{PATH}/j1/history?points=1"),
+    ("history", 404): lambda world: world.get(f"{PATH}/unknown/history"),
     ("job", 404): lambda world: world.get(f"{PATH}/unknown"),
     ("health", 200): lambda world: world.get("/api/v1/health"),
     ("metrics", 200): lambda world: world.get("/metrics"),
