@@ -11,7 +11,7 @@ from sha_daemon.http_answers import PREFIX, Handler
 from sha_daemon.replies import unavailable
 from sha_daemon.tokens import Right
 
-HEALTH = f"{PREFIX}/health"
+HEALTH, DESCRIPTION, DOCS = f"{PREFIX}/health", f"{PREFIX}/openapi.json", f"{PREFIX}/docs"
 LARGE_DIGITS = 6
 """Of a Content-Length: from 100,000 bytes on a body is large. An update has some hundred."""
 LARGE_AT_ONCE = 64
@@ -39,8 +39,12 @@ class Room:
 
 
 def right_for(method: str, path: str) -> Right | None:
-    """Reading needs `read`, everything else `report`. Health needs neither: a monitor must not need a secret."""
-    if path == HEALTH:
+    """Reading needs `read`, everything else `report`.
+
+    Health needs neither: a monitor must not need a secret. Nor does what is the same on every hub and tells of no job:
+    a browser that opens a page has no token to show.
+    """
+    if path in (HEALTH, DESCRIPTION, DOCS):
         return None
     return "read" if method in ("GET", "HEAD") else "report"
 

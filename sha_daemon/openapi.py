@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 
 from sha_daemon.api_shapes import Batch, HealthReport, JobHistory, JobPage, ProblemDetails, ShownJob
-from sha_daemon.openapi_common import ANYWHERE, GROUPS
+from sha_daemon.http_access import right_for
+from sha_daemon.openapi_common import ANYWHERE, GROUPS, GUARDED
 from sha_daemon.openapi_operations import OPERATIONS
 from sha_daemon.openapi_parts import Operation
 from sha_daemon.openapi_words import FIELDS, SHAPES
@@ -14,12 +15,20 @@ from telemetry_common import __version__
 from telemetry_common.contract import Update
 
 SHAPES_SERVED = (Update, Batch, ItemAnswer, ShownJob, JobPage, JobHistory, HealthReport, ProblemDetails)
+BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "Only where the hub has tokens. Each has the right to `report`, to `read`, or both.",
+}
 INTRODUCTION = """\
 Telemetry of backup jobs: senders report how their jobs are, readers see it.
 
 JSON in and out. Times are RFC 3339 and UTC, sizes in bytes, speeds in **bytes** per second. Every error is
 `application/problem+json` (RFC 9457), whose `detail` names the field and what was expected. A path that is not
 described here is a 404, another method than described a 405. What GET answers, HEAD answers without the body.
+
+Where the hub has tokens, every request carries one (`Authorization: Bearer TOKEN`) but those for health and this
+description. No answer has a header of CORS: only pages of the hub's own may ask it from a browser.
 """
 
 
@@ -38,15 +47,17 @@ def document() -> dict[str, Any]:
         "servers": [{"url": "/", "description": "This hub."}],
         "tags": [{"name": name, "description": says} for name, says in GROUPS.items()],
         "paths": paths,
-        "components": {"schemas": _schemas()},
+        "components": {"schemas": _schemas(), "securitySchemes": {"bearer": BEARER}},
     }
 
 
 def _described(operation: Operation) -> dict[str, Any]:
-    answers = {**ANYWHERE, **operation.answers}
+    right = right_for(operation.method.upper(), operation.path)
+    answers = {**ANYWHERE, **(GUARDED if right else {}), **operation.answers}
     said: dict[str, Any] = {
         "operationId": operation.name,
         "tags": [operation.group],
+        "security": [{"bearer": [right]}, {}] if right else [],
         "summary": operation.title,
         "description": operation.says,
         "parameters": [parameter.described() for parameter in operation.parameters],

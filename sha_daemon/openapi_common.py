@@ -19,12 +19,23 @@ RETRY = Header(
     f"Seconds to wait before the next attempt; {RETRY_AFTER_SECONDS}.", {"type": "integer", "minimum": 1}, always=True
 )
 ANYWHERE: Mapping[int, Answer] = {
+    400: problem("This is no HTTP request."),
+    414: problem("The request line is too long."),
+    421: problem("The hub was called by a name (`Host`) that is not its own; `listen.allowed_hosts` has those."),
+    431: problem("The header fields are too long, or too many."),
     500: problem("The hub failed; its journal has the reason. Try again."),
     503: problem(
         "The hub is starting or stopping, has too many connections, or its database is away.", Retry_After=RETRY
     ),
 }
 """What any request can meet."""
+
+CHALLENGE = Header("`Bearer`, with the error and the right that is needed.", {"type": "string"}, always=True)
+GUARDED: Mapping[int, Answer] = {
+    401: problem("The hub has tokens, and this request carries none that it knows.", WWW_Authenticate=CHALLENGE),
+    403: problem("The token has not the right that is needed.", WWW_Authenticate=CHALLENGE),
+}
+"""What a request can meet that needs a right."""
 
 JOB_TYPE = Parameter(
     name="job_type",

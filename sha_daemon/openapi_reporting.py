@@ -9,15 +9,22 @@ from sha_daemon.queries import STATUSES
 from sha_daemon.transitions import Result
 from telemetry_common.contract import MAX_BODY_BYTES
 
+LATE = problem("The body did not arrive in time. Try again.")
+NO_JSON = problem(
+    "The body is not `application/json`, or in an encoding that is not taken. Do not send it again.",
+    Accept_Encoding=Header("The encodings that are taken, where it is about these.", {"type": "string"}),
+)
+
 REPORT = Operation(
     method="post",
     path="/api/v1/telemetry/{job_type}/{job_id}",
     name="report",
     group=REPORTING,
     title="Report on a job",
-    says="Commits one update to the database, and only then answers. `Content-Type: application/json` is required; the"
-    f" body is at most {MAX_BODY_BYTES >> 20} MiB. Every message about a running job counts as hearing it, also a stale"
-    " one or one refused with 400.\n\n"
+    says="Commits one update to the database, and only then answers. `Content-Type: application/json` is required. The"
+    f" body is at most {MAX_BODY_BYTES >> 20} MiB, also once it is decompressed: it may come with `Content-Encoding:"
+    " gzip` or `deflate`. Every message about a running job counts as hearing it, also a stale one or one refused with"
+    " 400.\n\n"
     "**Order.** With `seq` an update applies only if it is greater than the stored one, which makes every retry"
     " harmless. Without it the last update wins.",
     parameters=(JOB_TYPE, JOB_ID),
@@ -46,9 +53,9 @@ REPORT = Operation(
             "Not JSON, a wrong type, out of range, or another `job_id` than in the path. Do not send it again."
         ),
         404: problem("No such job, or no such job type. Keep it and try slowly: the job may appear."),
-        408: problem("The body did not arrive in time. Try again."),
+        408: LATE,
         413: problem(f"The body is over {MAX_BODY_BYTES} bytes. Do not send it again."),
-        415: problem("The body is not `application/json`. Do not send it again."),
+        415: NO_JSON,
         500: problem("The database refused this update, or another program holds the row. Try again."),
         503: problem(
             "Starting, stopping, too many connections, queue full, or the database is away. Try again.",
@@ -74,10 +81,12 @@ BATCH = Operation(
             schema={"type": "array", "items": ref("ItemAnswer")},
             example=examples.ITEM_ANSWERS,
         ),
-        400: problem("Not JSON, no list, or too long a list. Nothing is stored: send the updates singly."),
-        408: problem("The body did not arrive in time. Try again."),
+        400: problem(
+            "Not JSON, no list, too long a list, or damaged gzip. Nothing is stored: send the updates singly."
+        ),
+        408: LATE,
         413: problem(f"The body is over {MAX_BODY_BYTES} bytes. Send the updates singly, or fewer at once."),
-        415: problem("The body is not `application/json`. Do not send it again."),
+        415: NO_JSON,
     },
 )
 

@@ -8,14 +8,13 @@ import pytest
 
 from sha_daemon.config import Access, HubSettings, Listen
 from sha_daemon.edge import Edge
-from sha_daemon.http_access import LARGE_AT_ONCE, Room, right_for
+from sha_daemon.http_access import DESCRIPTION, DOCS, HEALTH, LARGE_AT_ONCE, Room, right_for
 from sha_daemon.replies import Problem
 from sha_daemon.tokens import line
 from telemetry_common.settings import SettingsError
 from tests.support.front_door import PATH, FrontDoor, front_door, request
 
 RUNNING = b'{"status":"running"}'
-HEALTH = "/api/v1/health"
 
 
 @pytest.fixture
@@ -101,6 +100,9 @@ async def test_a_lacking_right_is_named(door: FrontDoor) -> None:
         ("PUT", "/whatever/comes", "report"),
         ("GET", "/metrics", "read"),
         ("GET", HEALTH, None),
+        ("GET", DOCS, None),
+        ("GET", DESCRIPTION, None),
+        ("POST", DESCRIPTION, None),
         ("GET", f"{HEALTH}/more", "read"),
     ],
 )
@@ -144,12 +146,12 @@ def test_a_file_that_cannot_be_used_stops_the_start(tmp_path: Path, content: byt
         Edge(HubSettings(access=Access(tokens_file=str(path))))
 
 
-async def test_no_route_but_health_is_open(door: FrontDoor) -> None:
+async def test_no_route_is_open_but_health_and_the_description(door: FrontDoor) -> None:
     """Also of those that nobody has thought of yet; what is no route at all says so to everybody."""
     asked = 0
     for method, path in door.routes:
         answer = await door.ask(method, path.replace("{job_type}", "backup").replace("{job_id}", "j1"))
-        assert answer.status == (200 if path == HEALTH else 401), (method, path)
+        assert answer.status == (200 if path in (HEALTH, DESCRIPTION, DOCS) else 401), (method, path)
         asked += 1
     assert asked > 4
     assert (await door.ask("GET", "/api/v1/nothing")).status == 404

@@ -14,6 +14,7 @@ from sha_daemon import openapi_examples
 from sha_daemon.api_shapes import ListedJob, ShownJob
 from sha_daemon.app import Hub
 from sha_daemon.config import HubSettings
+from sha_daemon.gate import Gate
 from sha_daemon.http_api import application
 from sha_daemon.openapi_words import FIELDS
 from telemetry_common.clock import SystemClock
@@ -30,7 +31,8 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture
 def app() -> web.Application:
     clock = SystemClock()
-    return application(Hub(HubSettings(), clock, lambda kind, _: MemoryDatabase(clock), Lifecycle(Heard(), clock)))
+    hub = Hub(HubSettings(), clock, lambda kind, _: MemoryDatabase(clock), Lifecycle(Heard(), clock))
+    return application(hub, Gate())
 
 
 def test_every_route_is_described_and_every_description_has_its_route(app: web.Application) -> None:

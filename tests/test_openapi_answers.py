@@ -7,16 +7,19 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from sha_daemon import http_receiving
 from sha_daemon.app import Hub
-from sha_daemon.config import DatabaseSettings, HubSettings
-from sha_daemon.openapi_common import ANYWHERE
+from sha_daemon.config import Access, DatabaseSettings, HubSettings
+from sha_daemon.openapi_common import ANYWHERE, GUARDED
+from sha_daemon.tokens import line
 from telemetry_common.contract import MAX_BODY_BYTES
 from tests.support.databases import OnMariaDB, running
 from tests.support.described import operations
+from tests.support.front_door import FrontDoor, front_door
 from tests.support.hub import Client, running_hub
 
 pytestmark = pytest.mark.integration
@@ -136,9 +139,8 @@ def test_there_is_a_way_to_each_answer_that_is_described() -> None:
         for operation in operations().values()
         for status in operation["responses"]
     }
-    anywhere = {(name, status) for name, status in described if status in ANYWHERE}
+    anywhere = {(name, status) for name, status in described if status in ANYWHERE or status in GUARDED}
     assert described - anywhere <= PROVOKED.keys() <= described
-    assert set(ANYWHERE) <= {status for _, status in PROVOKED}
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
@@ -147,3 +149,39 @@ async def test_each_of_them_comes(world: World, monkeypatch: pytest.MonkeyPatch)
     assert [(*case, await provoke(world)) for case, provoke in PROVOKED.items()] == [
         (name, status, status) for name, status in PROVOKED
     ]
+
+
+@pytest.fixture
+async def door(tmp_path: Path) -> AsyncIterator[FrontDoor]:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("\n".join(line(right, right, right) for right in ("report", "read")))
+    async with front_door(HubSettings(access=Access(tokens_file=str(tokens)))) as opened:
+        yield opened
+
+
+async def test_every_operation_can_give_the_answers_of_the_gate_that_it_is_described_with(door: FrontDoor) -> None:
+    for (method, path), operation in operations().items():
+        place = path.replace("{job_type}", "backup").replace("{job_id}", "j1")
+        assert (await door.ask(method, place, {"Host": "evil.example"})).status == 421
+        rights = [right for scheme in operation["security"] for right in scheme.get("bearer", [])]
+        for right in rights:
+            other = "read" if right == "report" else "report"
+            assert (await door.ask(method, place)).status == 401
+            assert (await door.ask(method, place, {"Authorization": f"Bearer {other}"})).status == 403
+        assert (
+            {"401", "403"} <= operation["responses"].keys() if rights else not {"401"} & operation["responses"].keys()
+        )
+
+
+async def test_what_any_request_can_meet_is_met(door: FrontDoor) -> None:
+    requests = {
+        400: b"hello?\r\n\r\n",
+        414: b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\n\r\n",
+        431: b"GET / HTTP/1.1\r\nX: " + b"x" * 10_000 + b"\r\n\r\n",
+    }
+    for status, request in requests.items():
+        answer = await door.say(request)
+        assert answer.detail
+        assert answer.status == status
+    elsewhere = {status for _, status in PROVOKED} | {421}
+    assert ANYWHERE.keys() <= requests.keys() | elsewhere

@@ -10,7 +10,14 @@ from aiohttp import web
 from sha_daemon import openapi
 from sha_daemon.http_acknowledgement import Acknowledgement
 
-OWN_HEADERS = {"Telemetry-Result", "Telemetry-Seq", "Telemetry-Status", "Retry-After", "WWW-Authenticate"}
+OWN_HEADERS = {
+    "Telemetry-Result",
+    "Telemetry-Seq",
+    "Telemetry-Status",
+    "Retry-After",
+    "WWW-Authenticate",
+    "Accept-Encoding",
+}
 """What a client may act upon: none of these comes without being described."""
 
 Key = tuple[str, str]

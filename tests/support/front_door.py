@@ -19,6 +19,7 @@ from sha_daemon.serving import listening_socket, served
 from telemetry_common.clock import SystemClock
 from telemetry_common.lifecycle import Lifecycle
 from testbed.memory_database import MemoryDatabase
+from tests.support.described import Judge
 from tests.support.hub import Heard, Shared
 
 PATH = "/api/v1/telemetry/backup"
@@ -100,14 +101,18 @@ async def end(reader: asyncio.StreamReader, seconds: float = 20.0) -> bytes:
 
 @asynccontextmanager
 async def front_door(settings: HubSettings | None = None) -> AsyncIterator[FrontDoor]:
-    """A hub that knows the running job `j1`. Whatever address the settings have, it is on a free port of loopback."""
+    """A hub that knows the running job `j1`. Whatever address the settings have, it is on a free port of loopback.
+
+    Its answers are held against its description.
+    """
     settings, clock = settings or HubSettings(), SystemClock()
     database = MemoryDatabase(clock)
     database.add_job(Job(job_id="j1", status="running"))
     hub = Hub(settings, clock, lambda kind, purpose: Shared(database), Lifecycle(Heard(), clock))
     edge = Edge(settings)
     sock = listening_socket("127.0.0.1:0", {})
-    app = application(hub, edge.gate)
+    app, judge = application(hub, edge.gate), Judge()
+    judge.watch(app)
     async with (
         hub.running(ping_seconds=5.0),
         served(
@@ -121,3 +126,4 @@ async def front_door(settings: HubSettings | None = None) -> AsyncIterator[Front
     ):
         hub.accepting(True)
         yield FrontDoor(app, edge, connections, sock.getsockname()[1])
+        assert judge.complaints == []
