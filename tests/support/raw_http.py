@@ -26,15 +26,10 @@ class RawClient:
         head = [f"POST {path} HTTP/1.1", f"Host: {self._host}:{self._port}", f"Content-Length: {len(body)}", *headers]
         reader, writer = await self._open()
         writer.write("\r\n".join([*head, "", ""]).encode() + body)
-        return await self._answer(reader)
-
-    async def _answer(self, reader: asyncio.StreamReader) -> Answer:
-        status_line, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
-        headers = dict(line.split(": ", 1) for line in lines if line)
-        body = await reader.readexactly(int(headers.get("content-length", "0")))
-        if headers.get("connection") == "close":
+        answer, closes = await _answer(reader)
+        if closes:
             await self.close()
-        return Answer(int(status_line.split()[1]), headers.get("content-type", ""), body)
+        return answer
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._streams is None:
@@ -48,18 +43,26 @@ class RawClient:
             self._streams = None
 
 
-async def throw(host: str, port: int, data: bytes, patience_seconds: float) -> int | None:
-    """Send these bytes on a connection of their own; the status of the answer, None where none comes in time."""
+async def _answer(reader: asyncio.StreamReader) -> tuple[Answer, bool]:
+    """The next one, and whether it is the last of its connection."""
+    status_line, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines if line)
+    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    answer = Answer(int(status_line.split()[1]), headers.get("content-type", ""), body)
+    return answer, headers.get("connection") == "close"
+
+
+async def throw(host: str, port: int, data: bytes, patience_seconds: float) -> Answer | None:
+    """Send these bytes on a connection of their own; None where no answer comes in time."""
     reader, writer = await asyncio.open_connection(host, port)
     writer.write(data)
     try:
         async with asyncio.timeout(patience_seconds):
-            status_line = await reader.readline()
-    except (TimeoutError, ConnectionError):
+            return (await _answer(reader))[0]
+    except (TimeoutError, ConnectionError, asyncio.IncompleteReadError):
         return None
     finally:
         writer.close()
-    return int(status_line.split()[1]) if status_line else None
 
 
 @asynccontextmanager

@@ -38,6 +38,10 @@ class RealHub(Daemon):
         self._database = settings.database.name
         self._server = server
 
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
     def create_job(self, job_id: str, disks: int = 0) -> None:
         command(
             "shactl", "--config", str(self.config_file), "job", "create", job_id, "--vm", "vm", "--disks", str(disks)
