@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 
 from sha_daemon.receiving_batch import MAX_ITEMS
 from sha_daemon.records import StoredDiskStatus, StoredStatus
+from sha_daemon.stream_events import Reason
 from sha_daemon.thinning import MAX_POINTS
 from telemetry_common.contract import JobId, Update
 
@@ -127,6 +128,31 @@ class JobHistory(Struct, kw_only=True, forbid_unknown_fields=True):
     job_type: str
     stored: Annotated[Count, Meta(description="How many samples the hub has.")]
     samples: Annotated[tuple[ShownSample, ...], Meta(max_length=MAX_POINTS)]
+
+
+class GoneJob(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Event `gone`: the job's row was deleted."""
+
+    job_id: str
+    job_type: str
+
+
+class Ready(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Event `ready`: the first jobs are complete; from here on, changes."""
+
+    jobs: Annotated[Count, Meta(description="How many they were.")]
+
+
+class Reset(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Event `reset`: forget what you know; the jobs follow anew."""
+
+    reason: Annotated[
+        Reason,
+        Meta(
+            description="`epoch`: the hub was restarted, or nobody listened for a minute; `gap`: more has happened than"
+            " it keeps."
+        ),
+    ]
 
 
 class JobCounts(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

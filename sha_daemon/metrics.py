@@ -86,6 +86,10 @@ def _requests(hub: Hub) -> Iterator[Metric]:
     yield _count("jobs_revived", "Verdicts of the watchdog taken back by a later update.", hub.receiver.revived)
     yield _count("updates_with_rowless_disks", "Updates with a disk that could get no row.", hub.receiver.rowless)
     yield from _door(hub.door)
+    readers = hub.stream.subscribers
+    yield _gauge("stream_readers", "Readers that follow the stream.", readers.places)
+    yield _count("stream_readers_dropped", "Readers that were too slow.", readers.dropped)
+    yield _count("stream_readers_refused", "Readers for whom there was no place.", readers.refused)
 
 
 def _door(door: Door) -> Iterator[Metric]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from sha_daemon.api_shapes import Batch, HealthReport, JobHistory, JobPage, ProblemDetails, ShownJob
+from sha_daemon import api_shapes as shapes
 from sha_daemon.http_access import right_for
 from sha_daemon.openapi_common import ANYWHERE, GROUPS, GUARDED
 from sha_daemon.openapi_operations import OPERATIONS
@@ -14,7 +14,10 @@ from sha_daemon.receiving_batch import ItemAnswer
 from telemetry_common import __version__
 from telemetry_common.contract import Update
 
-SHAPES_SERVED = (Update, Batch, ItemAnswer, ShownJob, JobPage, JobHistory, HealthReport, ProblemDetails)
+SHAPES_SERVED = (
+    *(Update, shapes.Batch, ItemAnswer, shapes.ShownJob, shapes.JobPage, shapes.JobHistory),
+    *(shapes.GoneJob, shapes.Ready, shapes.Reset, shapes.HealthReport, shapes.ProblemDetails),
+)
 BEARER = {
     "type": "http",
     "scheme": "bearer",

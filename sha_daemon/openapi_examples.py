@@ -123,3 +123,17 @@ METRICS = """# HELP sha_updates_accepted_total Updates taken into the queue.
 # TYPE sha_updates_accepted_total counter
 sha_updates_accepted_total{job_type="backup"} 5120.0
 """
+
+EVENTS = """\
+event: job
+data: {"job_id":"backup-web1-1","job_type":"backup","status":"running", ...}
+
+id: 5f1c09ae-41
+event: ready
+data: {"jobs":1}
+
+id: 5f1c09ae-42
+event: job
+data: {"job_id":"backup-web1-1","job_type":"backup","status":"completed", ...}
+
+"""

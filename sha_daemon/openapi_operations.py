@@ -10,6 +10,7 @@ OPERATIONS = (
     reading.JOB,
     reporting.REPORT,
     reading.HISTORY,
+    reading.STREAM,
     reporting.BATCH,
     reporting.WITH_EMPTY_ID,
     operating.HEALTH,

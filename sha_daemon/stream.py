@@ -13,7 +13,7 @@ from sha_daemon.batch import Outcome
 from sha_daemon.database import Database, DatabaseError
 from sha_daemon.job_json import Instant
 from sha_daemon.job_types import JobType
-from sha_daemon.replies import no_such_job, unavailable, unknown_job_type
+from sha_daemon.replies import Problem, no_such_job, unavailable, unknown_job_type
 from sha_daemon.silence import Thresholds
 from sha_daemon.stream_look import Look
 from sha_daemon.stream_lookout import Lookout
@@ -113,8 +113,9 @@ class Stream:
                 return await self._resuming(recording, key, Opening(first, resumed))
             first.append(stream_events.reset(resumed))
         if not await self._lookout.looked():
-            away = "the hub is stopping" if self.subscribers.stopping else "the hub's database is not available"
-            raise unavailable(f"{away}; try again")
+            if self.subscribers.stopping:
+                raise unavailable("the hub is stopping; try again", "stopping")
+            raise _away()
         if key is None:
             opening = await self._openings.of_all(recording)
         else:
@@ -138,7 +139,7 @@ class Stream:
         try:
             view = await database.run(lambda session: session.job(job_id))
         except DatabaseError:
-            raise unavailable("the hub's database is not available; try again") from None
+            raise _away() from None
         if view is None:
             raise no_such_job(job_type, job_id)
         if view.job.status not in FINAL:
@@ -198,3 +199,7 @@ class Stream:
         except TimeoutError:
             return
         self._news.clear()
+
+
+def _away() -> Problem:
+    return unavailable("the hub's database is not available; try again", "database_away")

@@ -112,10 +112,10 @@ class Subscribers:
     def place(self) -> Iterator[None]:
         """Raises Problem where there is none."""
         if self.stopping:
-            raise unavailable("the hub is stopping; try again")
+            raise unavailable("the hub is stopping; try again", "stopping")
         if self.places >= self._max_places:
             self._refused.count += 1
-            raise unavailable("the hub has as many readers of the stream as it takes; try again")
+            raise unavailable("the hub has as many readers of the stream as it takes; try again", "streams_full")
         self.places += 1
         try:
             yield

@@ -146,6 +146,9 @@ async def test_every_figure_that_an_operator_watches_is_there(world: World) -> N
         "sha_watchdog_sweep_seconds_bucket",
         "sha_listening_seconds_total",
         "sha_jobs",
+        "sha_stream_readers",
+        "sha_stream_readers_dropped_total",
+        "sha_stream_readers_refused_total",
         "sha_history_samples_pruned_total",
         "process_resident_memory_bytes",
     } <= names

@@ -4,19 +4,21 @@ import ast
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import schemathesis
 from aiohttp import web
 
-from sha_daemon import openapi_examples
+from sha_daemon import openapi_examples, stream_events
 from sha_daemon.api_shapes import ListedJob, ShownJob
 from sha_daemon.app import Hub
 from sha_daemon.config import HubSettings
 from sha_daemon.gate import Gate
 from sha_daemon.http_api import application
+from sha_daemon.openapi_reading import EVENTS
 from sha_daemon.openapi_words import FIELDS
+from sha_daemon.stream_events import Reason
 from telemetry_common.clock import SystemClock
 from telemetry_common.contract import decode_update
 from telemetry_common.lifecycle import Lifecycle
@@ -116,6 +118,14 @@ def test_what_the_hub_refuses_is_not_legal_by_the_description(path: Path) -> Non
     except ValueError:
         return  # no JSON at all
     assert bool(errors(UPDATE, message)) == (path.stem not in BEYOND_SCHEMAS)
+
+
+@pytest.mark.parametrize(
+    "event", [stream_events.gone(("backup", "j1"), ""), *map(stream_events.reset, get_args(Reason))], ids=str
+)
+def test_an_event_that_is_no_job_is_as_described_too(event: bytes) -> None:
+    name, data = event.decode().strip().split("\n")
+    assert errors(dict(EVENTS[name.removeprefix("event: ")]), json.loads(data.removeprefix("data: "))) == []
 
 
 JOB = ("GET", "/api/v1/telemetry/{job_type}/{job_id}")

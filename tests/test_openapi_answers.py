@@ -4,6 +4,8 @@ That none comes which is not described is asserted for every answer of every tes
 """
 
 import asyncio
+import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,10 +17,11 @@ from sha_daemon import http_receiving
 from sha_daemon.app import Hub
 from sha_daemon.config import Access, DatabaseSettings, HubSettings
 from sha_daemon.openapi_common import ANYWHERE, GUARDED
+from sha_daemon.openapi_reading import EVENTS
 from sha_daemon.tokens import line
 from telemetry_common.contract import MAX_BODY_BYTES
 from tests.support.databases import OnMariaDB, running
-from tests.support.described import operations
+from tests.support.described import errors, operations
 from tests.support.front_door import FrontDoor, front_door
 from tests.support.hub import Client, running_hub
 
@@ -84,6 +87,17 @@ async def slow_body(world: World, path: str) -> int:
         return answer.status
 
 
+async def follow(world: World) -> int:
+    async with world.client.get("/api/v1/telemetry/stream") as answer:
+        told = await answer.content.readuntil(b"event: ready\n") + await answer.content.readline()
+        events = re.findall(r"event: (\w+)\ndata: (.*)", told.decode())
+        assert [(name, errors(dict(EVENTS[name]), json.loads(data))) for name, data in events] == [
+            ("job", []),
+            ("ready", []),
+        ]
+        return answer.status
+
+
 async def while_poisoned(world: World) -> int:
     async with world.poisoned():
         return await world.post(f"{PATH}/j1", b'{"status":"running","bytes_transferred":1}')
@@ -119,6 +133,9 @@ PROVOKED: dict[tuple[str, int], Callable[[World], Awaitable[int]]] = {
     ("jobs", 404): lambda world: world.get("/api/v1/telemetry/restore"),
     ("job", 200): lambda world: world.get(f"{PATH}/j1"),
     ("job", 400): lambda world: world.get(f"{PATH}/j1?x=1"),
+    ("stream", 200): follow,
+    ("stream", 400): lambda world: world.get("/api/v1/telemetry/stream?job_type=backup"),
+    ("stream", 404): lambda world: world.get("/api/v1/telemetry/stream?job_id=unknown"),
     ("history", 200): lambda world: world.get(f"{PATH}/j1/history"),
     ("history", 400): lambda world: world.get(f"{PATH}/j1/history?points=1"),
     ("history", 404): lambda world: world.get(f"{PATH}/unknown/history"),

@@ -59,7 +59,8 @@ def test_no_request_made_from_the_description_is_a_fault_and_every_answer_is_as_
 
 
 def operations(api: Any) -> Iterator[Any]:
-    return (found.ok() for found in api.get_all_operations())
+    """All but the stream, whose answer has no end."""
+    return (found.ok() for found in api.get_all_operations() if not found.ok().path.endswith("/stream"))
 
 
 def strategies(operation: Any) -> Iterator[tuple[GenerationMode, Any]]:
