@@ -122,10 +122,10 @@ HISTORY = Operation(
     path="/api/v1/telemetry/{job_type}/{job_id}/history",
     name="history",
     group=READING,
-    title="What was reported of a job, for a chart",
-    says="In the order of their event times. Where there are more samples than `points`, these stay: first and last;"
-    " the lowest and the highest speed of all; the first of every new status or phase; and, of as many parts as there"
-    " is room for, the lowest and the highest speed.",
+    title="A job's history, for charts",
+    says="What was reported, in the order of event times. Where there are more samples than `points`, these stay: first"
+    " and last; the lowest and the highest speed of all; the first of every new status or phase; and, of as many parts"
+    " as there is room for, the lowest and the highest speed.",
     parameters=(
         JOB_TYPE,
         JOB_ID,

@@ -91,18 +91,18 @@ BATCH = Operation(
 )
 
 
-def _without_id(path: str, name: str) -> Operation:
+def _without_id(path: str, name: str, title: str) -> Operation:
     return Operation(
         method="post",
         path=path,
         name=name,
         group=REPORTING,
-        title="A report without a job id",
+        title=title,
         says="Always refused: the id belongs into the path.",
         parameters=(JOB_TYPE,),
         answers={400: problem("The path has no `job_id`.")},
     )
 
 
-WITHOUT_ID = _without_id("/api/v1/telemetry/{job_type}", "report_without_id")
-WITH_EMPTY_ID = _without_id("/api/v1/telemetry/{job_type}/", "report_with_empty_id")
+WITHOUT_ID = _without_id("/api/v1/telemetry/{job_type}", "report_without_id", "A report without a job id")
+WITH_EMPTY_ID = _without_id("/api/v1/telemetry/{job_type}/", "report_with_empty_id", "A report with an empty job id")
