@@ -28,7 +28,7 @@ def translated(code: int, text: str) -> DatabaseError:
         return SchemaMissing(f"cannot use the tables: {text} [{code}]; run `shactl db migrate`")
     if code in _DENIED:
         return NotAllowed(
-            f"cannot use the database: {text} [{code}]; `shactl db setup`, run by root, makes user and grants"
+            f"cannot use the database: {text} [{code}]; run `shactl db setup`, then `shactl db migrate`, as root"
         )
     if code in _AWAY or code < 1000 or 2000 <= code < 3000:
         return DatabaseAway(f"cannot reach the database: {text} [{code}]")

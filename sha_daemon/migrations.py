@@ -4,13 +4,14 @@ Every file is idempotent: one that was killed in the middle is run again from it
 other. A line `-- count: what` before a statement makes the number of rows it changed part of the outcome.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from msgspec import Struct
 
-from sha_daemon.database import DatabaseConflict, DatabaseError
+from sha_daemon.database import DatabaseConflict, DatabaseError, RowLocked
 from sha_daemon.identifiers import quoted
 
 _COUNT = "-- count:"
@@ -21,11 +22,8 @@ _RECORD = """CREATE TABLE IF NOT EXISTS telemetry_migrations (
   outcome VARCHAR(1000) NOT NULL DEFAULT '',
   PRIMARY KEY (name)
 ) ENGINE=InnoDB"""
-_SESSION = (
-    "SET SESSION time_zone = '+00:00', sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
-    # A day is the server's default: meanwhile everybody else would queue behind a migration that waits for a table.
-    "SET SESSION lock_wait_timeout = 30",
-)
+_WAIT_SECONDS = 30
+"""For a table or a row. A day is the server's default: meanwhile everybody else would queue behind the migration."""
 
 
 class Link(Protocol):
@@ -94,40 +92,80 @@ def pending(link: Link, database: str, migrations: Sequence[Migration]) -> tuple
 
 def apply(link: Link, database: str, migrations: Sequence[Migration]) -> tuple[Applied, ...]:
     """Apply what is not recorded yet; what was applied. Raises DatabaseError; what was done until then stays done."""
-    for statement in (*_SESSION, f"USE {quoted(database)}"):
+    return tuple(applying(link, database, migrations))
+
+
+def applying(link: Link, database: str, migrations: Sequence[Migration]) -> Iterator[Applied]:
+    """The same, each as soon as it is done: the operator of a large hub sees how far it is, also where one fails."""
+    for statement in (*_session(), f"USE {quoted(database)}"):
         link.execute(statement)
     lock = f"telemetry_migrations:{database}"
     if link.rows("SELECT GET_LOCK(%s, %s)", lock, _LOCK_SECONDS)[0][0] != 1:
         raise DatabaseConflict("cannot migrate: another migration of this database is running; try again later")
     try:
-        return _apply_pending(link, database, migrations)
+        yield from _apply_pending(link, database, migrations)
     finally:
-        link.execute("DO RELEASE_LOCK(%s)", lock)
+        # A connection that is gone has lost its lock, and the reason why it is gone is worth more than this one.
+        with suppress(DatabaseError):
+            link.execute("DO RELEASE_LOCK(%s)", lock)
 
 
-def _apply_pending(link: Link, database: str, migrations: Sequence[Migration]) -> tuple[Applied, ...]:
+def _session() -> tuple[str, ...]:
+    return (
+        "SET SESSION time_zone = '+00:00', sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
+        f"SET SESSION lock_wait_timeout = {_WAIT_SECONDS}, innodb_lock_wait_timeout = {_WAIT_SECONDS}",
+    )
+
+
+def _apply_pending(link: Link, database: str, migrations: Sequence[Migration]) -> Iterator[Applied]:
     waiting = set(pending(link, database, migrations))
-    if not waiting:
-        return ()
-    link.execute(_RECORD)
-    return tuple(_apply_one(link, migration) for migration in migrations if migration.name in waiting)
+    if waiting:
+        link.execute(_RECORD)
+    for migration in migrations:
+        if migration.name in waiting:
+            yield _apply_one(link, migration)
 
 
 def _apply_one(link: Link, migration: Migration) -> Applied:
-    counts: list[tuple[str, int]] = []
+    try:
+        return _in_one_transaction(link, migration)
+    except RowLocked as error:
+        raise RowLocked(
+            f"cannot apply {migration.name}: another program has kept its table or row in a transaction for"
+            f" {_WAIT_SECONDS} s (SHOW PROCESSLIST has it); run this again when that has ended: {error}"
+        ) from error
+    except DatabaseError as error:
+        raise type(error)(f"cannot apply {migration.name}: {error}") from error
+
+
+def _in_one_transaction(link: Link, migration: Migration) -> Applied:
+    """Rows that it changes are committed with its record: a kill between the two would lose their number for ever.
+
+    A change of a table is committed for itself, by the server's nature.
+    """
+    link.execute("SET SESSION autocommit = 0")
+    try:
+        counts = tuple(_counted(link, migration))
+        outcome = "; ".join(f"{what}: {count}" for what, count in counts)
+        link.execute(
+            "INSERT IGNORE INTO telemetry_migrations (name, applied_at, outcome) VALUES (%s, UTC_TIMESTAMP(), %s)",
+            *(migration.name, outcome[:1000]),
+        )
+        link.execute("COMMIT")
+        link.execute("SET SESSION autocommit = 1")
+    except DatabaseError:
+        with suppress(DatabaseError):
+            link.execute("ROLLBACK")
+            link.execute("SET SESSION autocommit = 1")
+        raise
+    return Applied(migration.name, counts)
+
+
+def _counted(link: Link, migration: Migration) -> Iterator[tuple[str, int]]:
     for statement in migration.statements:
-        try:
-            changed = link.execute(statement.text)
-        except DatabaseError as error:
-            raise type(error)(f"cannot apply {migration.name}: {error}") from error
+        changed = link.execute(statement.text)
         if statement.counts:
-            counts.append((statement.counts, changed))
-    outcome = "; ".join(f"{what}: {count}" for what, count in counts)
-    link.execute(
-        "INSERT IGNORE INTO telemetry_migrations (name, applied_at, outcome) VALUES (%s, UTC_TIMESTAMP(), %s)",
-        *(migration.name, outcome[:1000]),
-    )
-    return Applied(migration.name, tuple(counts))
+            yield statement.counts, changed
 
 
 def _recorded(link: Link, database: str) -> set[str]:

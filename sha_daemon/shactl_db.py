@@ -65,12 +65,13 @@ def _setup(settings: HubSettings, chosen: argparse.Namespace) -> int:
 
 
 def _migrate(settings: HubSettings, chosen: argparse.Namespace) -> int:
+    applied = 0
     with _administrator(settings, patient=True) as link:
-        applied = migrations.apply(link, settings.database.name, migrations.known())
-    for migration in applied:
-        print(f"applied {migration.name}")
-        for what, count in migration.counts:
-            print(f"  {what}: {count}")
+        for migration in migrations.applying(link, settings.database.name, migrations.known()):
+            applied += 1
+            print(f"applied {migration.name}", flush=True)
+            for what, count in migration.counts:
+                print(f"  {what}: {count}", flush=True)
     if not applied:
         print("nothing to do")
     return OK

@@ -14,49 +14,11 @@ from sha_daemon import migrations, schema
 from sha_daemon.config import DatabaseSettings
 from sha_daemon.database import DatabaseError, Session
 from sha_daemon.job_types import BACKUP
-from sha_daemon.mariadb import Link, MariaDB, connect
-from sha_daemon.mariadb_errors import NotAllowed
+from sha_daemon.mariadb import MariaDB, connect
 from sha_daemon.records import Disk
-from testbed.mariadb import PrivateMariaDB
+from tests.support.live_hub import ALL, LIVE_HUB, ZERO_REPAIRED, Hub
 
-LIVE_HUB = Path(__file__).parent / "fixtures" / "live_hub.sql"
 ROOT = Path(__file__).parent.parent
-ALL = migrations.known()
-ZERO_REPAIRED = "finished jobs left at 0 bytes, repaired from their disks"
-
-
-class Hub:
-    """One database before and after its migrations."""
-
-    def __init__(self, settings: DatabaseSettings) -> None:
-        self.settings = settings
-        self.name = settings.name
-        self.link: Link = connect(settings, daemon=False)
-        self.link.execute(f"USE `{settings.name}`")
-        self.link.execute("SET SESSION time_zone = '+00:00'")
-
-    def run(self, script: str) -> None:
-        for statement in migrations.parse(script):
-            self.link.execute(statement.text)
-
-    def migrate(self) -> dict[str, int]:
-        """All counts of what was applied."""
-        applied = migrations.apply(self.link, self.name, ALL)
-        return dict(count for migration in applied for count in migration.counts)
-
-    def job(self, job_id: str, columns: str) -> tuple[object, ...]:
-        return tuple(self.link.rows(f"SELECT {columns} FROM backup_jobs WHERE BINARY id = %s", job_id)[0])
-
-    def shape(self) -> list[tuple[object, ...]]:
-        """Every column and index, comparable between hubs."""
-        columns = "SELECT table_name, column_name, column_type, is_nullable, column_default, collation_name"
-        indexes = "SELECT table_name, index_name, seq_in_index, column_name, non_unique, ''"
-        there = "WHERE table_schema = DATABASE()"
-        found = self.link.rows(
-            f"{columns} FROM information_schema.columns {there}"
-            f" UNION ALL {indexes} FROM information_schema.statistics {there} ORDER BY 1, 2, 3"
-        )
-        return [tuple(row) for row in found]
 
 
 @pytest.fixture
@@ -188,16 +150,6 @@ def test_two_runs_at_once_apply_everything_once(hub: Hub) -> None:
     for thread in runs:
         thread.join()
     assert applied == [migration.name for migration in ALL]
-
-
-def test_a_user_who_may_not_change_tables_is_told_so(hub: Hub, mariadb_server: PrivateMariaDB) -> None:
-    hub.link.execute("CREATE OR REPLACE USER clerk@localhost IDENTIFIED BY ''")
-    hub.link.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON `{hub.name}`.* TO clerk@localhost")
-    clerk = Link(mariadb_server.connect(user="clerk"))
-    with pytest.raises(NotAllowed, match="CREATE command denied to user 'clerk'"):
-        migrations.apply(clerk, hub.name, ALL)
-    clerk.close()
-    hub.link.execute("DROP USER clerk@localhost")
 
 
 def test_a_failing_migration_is_named_and_not_recorded(hub: Hub) -> None:

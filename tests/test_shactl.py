@@ -14,7 +14,7 @@ from sha_daemon.shactl import main
 from telemetry_common.settings import shown
 from tests.support.databases import OnMariaDB
 from tests.support.hub import Client, running_hub
-from tests.test_migrations import LIVE_HUB, Hub
+from tests.support.live_hub import LIVE_HUB, Hub
 
 pytestmark = pytest.mark.integration
 
