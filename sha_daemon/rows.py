@@ -46,8 +46,8 @@ class Rows:
             current_phase="pending" if row[2] is None else row[2],
             bytes_transferred=row[3] or 0,
             total_bytes=row[4] or 0,
-            transfer_speed_bps=row[5] or 0,
-            eta_seconds=row[6] or 0,
+            transfer_speed_bps=_amount(row[5]),
+            eta_seconds=_amount(row[6]),
             progress_percent=float(row[7] or 0),
             error_message=row[8],
             started_at=row[9],
@@ -128,6 +128,11 @@ class Rows:
 
 def _by_index(disks: Iterable[Disk]) -> tuple[Disk, ...]:
     return tuple(sorted(disks, key=lambda disk: disk.disk_index))
+
+
+def _amount(value: Any) -> int:
+    """Of a column that is a DOUBLE on some hubs: it makes 2^63 of the greatest BIGINT."""
+    return min(int(value or 0), 2**63 - 1)
 
 
 def view(row: Sequence[Any], stored: Job) -> JobView:

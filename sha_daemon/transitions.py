@@ -238,10 +238,7 @@ def _said_status(update: Update) -> StoredStatus:
 
 def _complete(job: Job, at: float) -> Job:
     """The sum over the disks repairs a job whose own bytes were never reported; a greater figure stands."""
-    disks = tuple(
-        disk if disk.status == "completed" else _end_disk(structs.replace(disk, status="completed"), at)
-        for disk in job.disks
-    )
+    disks = tuple(_complete_disk(disk, at) for disk in job.disks)
     moved = max(job.bytes_transferred, min(MAX_AMOUNT, sum(disk.bytes_transferred for disk in disks)))
     return structs.replace(
         job,
@@ -252,6 +249,13 @@ def _complete(job: Job, at: float) -> Job:
         bytes_transferred=moved,
         disks=disks,
     )
+
+
+def _complete_disk(disk: Disk, at: float) -> Disk:
+    """One that is completed already keeps its time, but shows 100 %: an engine may have written only its bytes."""
+    if disk.status == "completed":
+        return disk if disk.progress_percent == 100 else structs.replace(disk, progress_percent=100.0)
+    return _end_disk(structs.replace(disk, status="completed"), at)
 
 
 def _fail(job: Job, status: StoredStatus, update: Update, at: float) -> Job:
