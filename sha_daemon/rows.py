@@ -14,6 +14,7 @@ from sha_daemon.fingerprint import Fingerprint
 from sha_daemon.job_types import JobType
 from sha_daemon.records import Disk, Job, JobView, Sample, SilentJob, StoredStatus
 from sha_daemon.statements import JOB_COLUMNS
+from telemetry_common.contract import MAX_AMOUNT
 
 LAST_TIMESTAMP = 2**31 - 1
 """A TIMESTAMP column ends at 2038-01-19 03:14:07 UTC; what lies beyond is stored as that."""
@@ -132,7 +133,7 @@ def _by_index(disks: Iterable[Disk]) -> tuple[Disk, ...]:
 
 def _amount(value: Any) -> int:
     """Of a column that is a DOUBLE on some hubs: it makes 2^63 of the greatest BIGINT."""
-    return min(int(value or 0), 2**63 - 1)
+    return min(int(value or 0), MAX_AMOUNT)
 
 
 def view(row: Sequence[Any], stored: Job) -> JobView:

@@ -50,7 +50,14 @@ ERROR = {"message": "disk full", "code": "ENOSPC"}
         ("pending", "pending", ERROR, "failed"),
         ("running", "running", ERROR, "failed"),
         ("running", "completed", ERROR, "failed"),
+        ("pending", "completed", ERROR, "failed"),
+        ("pending", "running", ERROR, "failed"),
+        ("pending", "failed", ERROR, "failed"),
+        ("running", "pending", ERROR, "failed"),
+        ("running", "failed", None, "failed"),
+        ("running", "cancelled", None, "cancelled"),
         ("pending", "cancelled", None, "cancelled"),
+        ("pending", "cancelled", ERROR, "cancelled"),
         ("running", "cancelled", ERROR, "cancelled"),
     ],
 )
@@ -77,11 +84,23 @@ def test_running_sets_the_start_once() -> None:
 
 def test_completed_job_takes_the_sum_over_its_disks_and_completes_them() -> None:
     disks = [{"disk_index": 0, "row_id": 1, "bytes_transferred": 700, "status": "running"},
-             {"disk_index": 1, "row_id": 2, "bytes_transferred": 300, "status": "completed"}]  # fmt: skip
+             {"disk_index": 1, "row_id": 2, "bytes_transferred": 300, "status": "completed", "progress_percent": 100},
+             ]  # fmt: skip
     decision = say(job(disks=disks, eta_seconds=9), "completed")
     assert (decision.job.bytes_transferred, decision.job.progress_percent, decision.job.eta_seconds) == (1000, 100.0, 0)
     assert [disk.status for disk in decision.job.disks] == ["completed", "completed"]
     assert [disk.disk_index for disk in decision.disks] == [0]
+
+
+def test_a_disk_that_another_program_completed_shows_it_but_keeps_its_time() -> None:
+    disks = [{"disk_index": 0, "bytes_transferred": 700, "status": "completed", "completed_at": 5.0}]
+    (disk,) = say(job(disks=disks), "completed").disks
+    assert (disk.progress_percent, disk.completed_at) == (100.0, 5.0)
+
+
+def test_a_sum_over_disks_that_no_column_could_hold_is_stored_as_its_greatest() -> None:
+    disks = [{"disk_index": index, "bytes_transferred": 2**63 - 1} for index in (0, 1)]
+    assert say(job(disks=disks), "completed").job.bytes_transferred == 2**63 - 1
 
 
 @pytest.mark.parametrize(("stored", "reported", "kept"), [(1500, 0, 1500), (0, 2000, 2000), (1, 2, 1000)])
