@@ -104,12 +104,12 @@ class Statements:
         Without the texts: a TEXT among the new values makes the server keep them all in a table on disk.
         """
         return f"""UPDATE JSON_TABLE(%s, '$[*]' COLUMNS (
- id VARCHAR(64) CHARACTER SET utf8mb4 COLLATE {collation} PATH '$[0]',
+ id VARCHAR(64) PATH '$[0]',
  status VARCHAR(16) PATH '$[1]', moved BIGINT PATH '$[2]', total BIGINT PATH '$[3]', speed BIGINT PATH '$[4]',
  eta INT PATH '$[5]', percent DOUBLE PATH '$[6]', started VARCHAR(19) PATH '$[7]', completed VARCHAR(19) PATH '$[8]',
  telemetry VARCHAR(19) PATH '$[9]', seq BIGINT PATH '$[10]', idle INT PATH '$[11]', heard BIGINT PATH '$[12]',
  failed VARCHAR(19) PATH '$[13]')) u
- STRAIGHT_JOIN {self._jobs} j FORCE INDEX (PRIMARY) ON j.id = u.id
+ STRAIGHT_JOIN {self._jobs} j FORCE INDEX (PRIMARY) ON j.id = u.id COLLATE {collation}
  SET j.status = u.status, j.bytes_transferred = u.moved, j.total_bytes = u.total, j.transfer_speed_bps = u.speed,
  j.eta_seconds = u.eta, j.progress_percent = u.percent, j.started_at = u.started, j.completed_at = u.completed,
  j.last_telemetry_at = u.telemetry, j.telemetry_seq = u.seq, j.telemetry_idle_seconds = u.idle,
@@ -118,9 +118,9 @@ class Statements:
     def write_texts(self, collation: str) -> str:
         """Text is wider here than in the table, so that what does not fit is an error there, not cut off."""
         return f"""UPDATE JSON_TABLE(%s, '$[*]' COLUMNS (
- id VARCHAR(64) CHARACTER SET utf8mb4 COLLATE {collation} PATH '$[0]',
+ id VARCHAR(64) PATH '$[0]',
  phase TEXT PATH '$[1]', error TEXT PATH '$[2]', message TEXT PATH '$[3]')) u
- STRAIGHT_JOIN {self._jobs} j FORCE INDEX (PRIMARY) ON j.id = u.id
+ STRAIGHT_JOIN {self._jobs} j FORCE INDEX (PRIMARY) ON j.id = u.id COLLATE {collation}
  SET j.current_phase = u.phase, j.error_message = u.error, j.watchdog_message = u.message"""
 
     def write_disks(self) -> str:

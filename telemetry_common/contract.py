@@ -31,8 +31,7 @@ MAX_CODE_CHARACTERS = 100
 """What of an error code is kept: it stands behind the message and must not push it out."""
 MAX_ETA_SECONDS = 2**31 - 1
 """`backup_jobs.eta_seconds` is an INT; anything longer is stored as this."""
-MAX_AMOUNT = 2**63 - 1
-"""What a BIGINT holds: of bytes, of bytes per second, and of `seq`."""
+
 MAX_REASON_CHARACTERS = 300
 """Of the reason for a refusal: it quotes what was sent, which may be a mebibyte."""
 

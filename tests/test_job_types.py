@@ -8,7 +8,7 @@ from sha_daemon.config import DatabaseSettings, HubSettings
 from sha_daemon.job_types import BACKUP, JobType, StatusNames
 from testbed.mariadb import PrivateMariaDB
 from tests.support.hub import running_hub
-from tests.test_http_api import World
+from tests.support.world import World
 
 pytestmark = pytest.mark.integration
 

