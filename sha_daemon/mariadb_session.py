@@ -134,9 +134,9 @@ class MariaSession:
         return [rows.silent(row) for row in self._link.rows(self._sql.silent_jobs(), heard_before_us, limit)]
 
     def see_unseen_jobs(self, reading_us: int) -> None:
-        found = [row[0] for row in self._link.rows(self._sql.unseen())]
-        if found:
-            self._link.execute(self._sql.see(len(found)), reading_us, *found)
+        found = self._link.rows(self._sql.unseen())
+        for parameter in rows.parameters([list(row) for row in found]):
+            self._link.execute(self._sql.see(self._tables.id_collation), parameter, reading_us)
 
     def never_heard_jobs(self, limit: int) -> list[SilentJob]:
         return [rows.silent(row) for row in self._link.rows(self._sql.never_heard(), limit)]

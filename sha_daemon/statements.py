@@ -167,8 +167,11 @@ class Statements:
         """
         return f"SELECT id {self._index} AND telemetry_heard_us IS NULL LIMIT {UNSEEN_AT_ONCE}{SKIP_LOCKED}"
 
-    def see(self, count: int) -> str:
-        return f"UPDATE {self._jobs} SET telemetry_heard_us = %s WHERE id IN ({_marks(count)})"
+    def see(self, collation: str) -> str:
+        """One look-up by primary key each: a long IN may be read by scanning the table, which waits for strangers."""
+        return f"""UPDATE JSON_TABLE(%s, '$[*]' COLUMNS (id VARCHAR(64) PATH '$[0]')) u
+ STRAIGHT_JOIN {self._jobs} j FORCE INDEX (PRIMARY) ON j.id = u.id COLLATE {collation}
+ SET j.telemetry_heard_us = %s"""
 
     def never_heard(self) -> str:
         """By the index on (status, last_telemetry_at)."""

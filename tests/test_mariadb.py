@@ -1,6 +1,7 @@
 """What only a real server shows: plans, locks, lost connections, several hubs at once."""
 
 import asyncio
+import json
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -97,6 +98,11 @@ async def test_figures_are_written_without_a_table_on_disk(crowded: OnMariaDB) -
 
 async def test_disks_are_written_by_primary_key(crowded: OnMariaDB) -> None:
     assert plan(crowded, SQL.write_disks(), '[[1, "running", 1, 1, 1, null]]')["d"] == ("eq_ref", "PRIMARY", 1)
+
+
+async def test_jobs_are_seen_by_primary_key_however_many(crowded: OnMariaDB) -> None:
+    ids = json.dumps([[f"job-{n}"] for n in range(1, 2001)])
+    assert plan(crowded, SQL.see("utf8mb4_unicode_ci"), ids, 1)["j"] == ("eq_ref", "PRIMARY", 1)
 
 
 async def test_jobs_and_disks_are_locked_by_their_ids(crowded: OnMariaDB) -> None:

@@ -126,3 +126,22 @@ async def test_what_was_acknowledged_by_a_hub_that_is_killed_is_there(pair: Pair
     assert set(crowd.statuses) <= {204, 503}
     assert crowd.refused
     pair.judge(crowd, watcher)
+
+
+async def test_a_row_that_another_program_holds_costs_only_its_own_sender(pair: Pair) -> None:
+    """Rows that the other hub locks while it waits for that one are not taken for held by another program."""
+    crowd = pair.crowd(seed=4)
+
+    async def hold() -> None:
+        with pair.server.connect(pair.database) as connection, connection.cursor() as cursor:
+            connection.begin()
+            cursor.execute("SELECT * FROM backup_jobs WHERE id = 'job-07' FOR UPDATE")
+            async with asyncio.timeout(20):
+                while not crowd.told["job-07"].failed:
+                    await asyncio.sleep(0.01)
+            connection.rollback()
+
+    with pair.watcher() as watcher:
+        await asyncio.gather(crowd.speak(), hold())
+    assert [job for job, told in crowd.told.items() if told.failed] == ["job-07"]
+    pair.judge(crowd, watcher)

@@ -14,11 +14,12 @@ TOTAL = 2 * DISK_BYTES
 
 
 class Told(Struct):
-    """What the hubs acknowledged of one job: numbers of messages, and the greatest bytes."""
+    """What the hubs acknowledged of one job: numbers of messages, and the greatest bytes; `failed` counts 500s."""
 
     numbers: set[int] = field(default_factory=set)
     bytes_transferred: int = 0
     results: set[str] = field(default_factory=set)
+    failed: int = 0
 
 
 class Crowd:
@@ -48,24 +49,25 @@ class Crowd:
         await asyncio.gather(*(self._post(session, job, MESSAGES, ordered) for _ in range(2)))
 
     async def _post(self, session: aiohttp.ClientSession, job: str, number: int, ordered: bool) -> None:
-        """Again and again, to any hub, until one has it: 503 and a hub that is gone are tried again."""
+        """Again and again, to any hub, until one has it: 500, 503 and a hub that is gone are tried again."""
         body = message(number, ordered)
         while True:
             url = f"{self._random.choice(self._urls)}/api/v1/telemetry/backup/{job}"
             try:
                 async with session.post(url, json=body) as answer:
                     self._note(job, number, body["bytes_transferred"], answer)
-                    if answer.status != 503:
+                    if answer.status not in (500, 503):
                         return
             except aiohttp.ClientConnectionError:
                 self.refused += 1
-                await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)
 
     def _note(self, job: str, number: int, moved: int, answer: aiohttp.ClientResponse) -> None:
         self.sent += 1
         self.statuses[answer.status] = self.statuses.get(answer.status, 0) + 1
+        told = self.told[job]
+        told.failed += answer.status == 500
         if answer.status == 204:
-            told = self.told[job]
             result = answer.headers.get("Telemetry-Result", "applied")
             told.numbers.add(number)
             told.results.add(result)
