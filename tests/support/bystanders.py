@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -75,22 +76,27 @@ def went_back(before: tuple[Any, ...], after: tuple[Any, ...]) -> bool:
 
 
 class Meddler(_Bystander):
-    """Holds rows for a moment, in an order of its own, writes disks as an engine does, and cancels some jobs."""
+    """Holds rows for a moment, in an order of its own, writes disks as an engine does, and cancels some jobs.
+
+    `longest_seconds` is for how long it held them at most: a busy machine may let it stand in the middle.
+    """
 
     def __init__(self, server: PrivateMariaDB, database: str, jobs: list[str], seed: int) -> None:
         super().__init__(server, database)
         self.cancelled: set[str] = set()
+        self.longest_seconds = 0.0
         self._jobs = jobs
         self._random = random.Random(seed)
 
     def turn(self, execute: Callable[..., int], rows: Callable[[], Any]) -> None:
-        some = self._random.sample(self._jobs, 3)
+        some, begun = self._random.sample(self._jobs, 3), time.monotonic()
         try:
             self._meddle(execute, some)
         except pymysql.OperationalError as error:
             if error.args[0] not in (1205, 1213):
                 raise
             self._connection.rollback()
+        self.longest_seconds = max(self.longest_seconds, time.monotonic() - begun)
 
     def _meddle(self, execute: Callable[..., int], jobs: list[str]) -> None:
         self._connection.begin()
