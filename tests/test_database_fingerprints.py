@@ -13,8 +13,8 @@ from sha_daemon.job_types import BACKUP
 from sha_daemon.mariadb import MariaDB, connect
 from sha_daemon.records import Disk, Job, JobView
 from tests.support.databases import Prepared, running, stored, write
+from tests.support.live_hub import LIVE_HUB
 from tests.test_database import FULL, disks_written
-from tests.test_migrations import LIVE_HUB
 
 ALL = Question(limit=1000, made_within_seconds=0)
 LONG_AGO = 1_700_000_000

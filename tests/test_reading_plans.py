@@ -10,7 +10,7 @@ from sha_daemon.config import DatabaseSettings
 from sha_daemon.history_statements import HistoryStatements
 from sha_daemon.job_types import BACKUP
 from tests.support.databases import OnMariaDB
-from tests.test_migrations import LIVE_HUB, Hub
+from tests.support.live_hub import LIVE_HUB, Hub
 
 pytestmark = pytest.mark.integration
 

@@ -34,9 +34,10 @@ class Machine:
         self._config.write_text(shown(HubSettings(database=self.settings)))
 
     def live_hub(self) -> None:
-        """An appliance's tables, with their data, and nothing of telemetry."""
+        """An appliance's tables, with their data of one time, and nothing of telemetry."""
         self.server.new_database(NAME)
         with self.hub() as hub:
+            hub.link.execute("SET SESSION timestamp = 1759716000")
             hub.run(LIVE_HUB.read_text())
 
     @contextmanager
