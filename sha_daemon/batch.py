@@ -46,11 +46,11 @@ def apply(
 ) -> list[Outcome]:
     """One outcome per arrival, in order. `heard` are jobs that were heard without a valid update, and when.
 
-    Without arrivals it is a question whether the database takes writes.
+    Without either it is a question whether the database takes writes.
 
     `estimate_us` is this hub's own reading of the listening clock; another hub's may be ahead of it.
     """
-    if not arrivals:
+    if not arrivals and not heard:
         session.check_writes()
     locked = session.lock_jobs({arrival.job_id for arrival in arrivals})
     work = _Work(locked.jobs, max(locked.listened_us, estimate_us))

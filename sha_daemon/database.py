@@ -39,6 +39,10 @@ class SchemaMissing(DatabaseError):
     """The tables are not (or not all) there: `shactl db migrate` has to run. Its text names what is missing."""
 
 
+class TooMuch(DatabaseError):
+    """More rows than one transaction may take into memory. Part of the jobs at a time succeeds."""
+
+
 class RowRefused(DatabaseError):
     """The server refuses what would be written (a constraint, a type): trying again gives the same answer."""
 
@@ -53,7 +57,8 @@ class Session(Protocol):
     def lock_jobs(self, job_ids: Iterable[str]) -> Locked:
         """The jobs with their disks, their rows locked until the end of the transaction.
 
-        Ids are compared exactly, whatever the collation says; unknown ids are absent from the answer.
+        Ids are compared exactly, whatever the collation says; unknown ids are absent from the answer. Raises TooMuch
+        where the jobs have too many disks for one transaction; a single job never has.
         """
 
     def held_jobs(self, job_ids: Iterable[str]) -> set[str]:

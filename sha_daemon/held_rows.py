@@ -4,6 +4,7 @@ A transaction that another program leaves open costs the writer one wait for its
 are refused at once, while everybody else's go on, until a question that waits for nobody finds the rows free.
 """
 
+import asyncio
 import logging
 from collections.abc import Iterable
 
@@ -12,6 +13,8 @@ from telemetry_common.logs import fields
 
 log = logging.getLogger(__name__)
 
+SECOND_LOOK_SECONDS = 0.05
+"""After which a row that was found held must still be."""
 MAX_REMEMBERED = 1000
 """Jobs remembered as held; beyond it the oldest is forgotten, and costs a wait again."""
 
@@ -31,6 +34,10 @@ class HeldRows:
         asked = set(job_ids)
         try:
             held = await self._database.run(lambda session: session.held_jobs(asked))
+            if held - self._held.keys():
+                # Another hub holds a row for the length of its transaction: that is no reason to refuse anything.
+                await asyncio.sleep(SECOND_LOOK_SECONDS)
+                held = await self._database.run(lambda session: session.held_jobs(held))
         except DatabaseError:
             return set()
         for job_id in sorted(asked - held):

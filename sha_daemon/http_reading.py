@@ -27,6 +27,6 @@ def routes(reader: Reader) -> Iterable[web.RouteDef]:
     return [
         web.get(f"{PREFIX}/health", health),
         web.get(f"{PREFIX}/telemetry/{{job_type}}", jobs),
-        web.get(f"{PREFIX}/telemetry/{{job_type}}/{{job_id}}", job),
-        web.get(f"{PREFIX}/telemetry/{{job_type}}/{{job_id}}/history", history),
+        web.get(f"{PREFIX}/telemetry/{{job_type}}/{{job_id:[^/]+}}", job),
+        web.get(f"{PREFIX}/telemetry/{{job_type}}/{{job_id:[^/]+}}/history", history),
     ]

@@ -29,7 +29,7 @@ def routes(receiver: Receiver) -> Iterable[web.RouteDef]:
 
     return [
         web.post(f"{PREFIX}/telemetry/batch", post_batch),
-        web.post(f"{PREFIX}/telemetry/{{job_type}}/{{job_id}}", post),
+        web.post(f"{PREFIX}/telemetry/{{job_type}}/{{job_id:[^/]+}}", post),
         web.post(f"{PREFIX}/telemetry/{{job_type}}", _post_without_id),
         web.post(f"{PREFIX}/telemetry/{{job_type}}/", _post_without_id),
     ]

@@ -8,7 +8,7 @@ the update is in the queue already.
 from collections.abc import Iterator, Sequence
 
 from sha_daemon.batch import Arrival, Outcome
-from sha_daemon.ingest_queue import Answer, Busy, NotStored, Ticket, Waiting
+from sha_daemon.ingest_queue import Answer, Busy, NotStored, Ticket, Waiting, weight
 from sha_daemon.tally import Tally
 from sha_daemon.trouble import Trouble
 from sha_daemon.writer import Writer
@@ -65,7 +65,9 @@ class Ingest:
         at = self._clock.wall()
         ticket = Ticket(len(updates))
         for place, (job_id, update, size) in enumerate(updates):
-            if not self._writer_of(job_id).put(Waiting(Arrival(job_id, update, at), size, ticket, place)):
+            if not self._writer_of(job_id).put(
+                Waiting(Arrival(job_id, update, at), weight(update, size), ticket, place)
+            ):
                 self._turned_away = True
                 ticket.settle(place, Busy())
         return await ticket.answers()

@@ -4,12 +4,15 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from sha_daemon.batch import Arrival, Outcome
+from telemetry_common.contract import Update
 
 MAX_QUEUED_BYTES = 64 << 20
-"""Of bodies that wait: a bound on memory whatever the bodies' size."""
+"""Of updates that wait: a bound on memory whatever they are made of."""
+DISK_BYTES = 300
+"""What a disk of an update takes in memory, however few bytes it was in the body."""
 
 
 class NotStored(Exception):
@@ -53,8 +56,13 @@ class Ticket:
         return self._answers
 
 
+def weight(update: Update, size: int) -> int:
+    """Bytes of memory that an update of so many bytes takes while it waits."""
+    return size if update.disks is UNSET else size + DISK_BYTES * len(update.disks)
+
+
 class Waiting(Struct):
-    """One update in the queue: `size` bytes of a body, and where its answer belongs."""
+    """One update in the queue, of `size` bytes in memory, and where its answer belongs."""
 
     arrival: Arrival
     size: int

@@ -7,7 +7,7 @@ from msgspec import structs
 
 from sha_daemon import cursor as cursors
 from sha_daemon import rows, statements
-from sha_daemon.database import MAX_PAGE, RowRefused, SchemaMissing
+from sha_daemon.database import MAX_PAGE, RowRefused, SchemaMissing, TooMuch
 from sha_daemon.fingerprint import Fingerprint, Question
 from sha_daemon.fingerprint_statements import FingerprintStatements
 from sha_daemon.job_types import JobType
@@ -49,8 +49,19 @@ class MariaSession:
             return Locked()
         if found[0][1] is None:
             raise SchemaMissing("cannot read the listening clock: telemetry_listening has no row with id 1")
+        if len(found) > statements.MAX_LOCKED_ROWS:
+            raise TooMuch(f"cannot lock these jobs at once: they have over {statements.MAX_LOCKED_ROWS} disks")
         jobs = self._rows.locked(text for text, _ in found)
+        jobs |= self._with_whole_errors(jobs)
         return Locked({job_id: job for job_id, job in jobs.items() if job_id in wanted}, int(found[0][1]))
+
+    def _with_whole_errors(self, jobs: dict[str, Job]) -> dict[str, Job]:
+        """Those of the jobs of whose error only the beginning came along."""
+        long = [job.job_id for job in jobs.values() if len(job.error_message or "") >= statements.SHORT_ERROR]
+        if not long:
+            return {}
+        whole = self._link.rows(self._sql.error_messages(len(long)), *long)
+        return {job_id: structs.replace(jobs[job_id], error_message=text) for job_id, text in whole}
 
     def held_jobs(self, job_ids: Iterable[str]) -> set[str]:
         wanted = sorted({job_id for job_id in job_ids if storable_id(job_id)})

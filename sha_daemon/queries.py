@@ -6,6 +6,7 @@ A parameter that is not known is refused: a filter that was silently ignored wou
 from collections.abc import Mapping
 from typing import get_args
 
+from sha_daemon import cursor as cursors
 from sha_daemon.database import MAX_PAGE
 from sha_daemon.records import StoredStatus
 from sha_daemon.replies import Problem
@@ -53,6 +54,15 @@ def vm(query: Mapping[str, str]) -> str:
     if any("\ud800" <= c <= "\udfff" for c in text):
         raise Problem(400, "`vm` must be text in UTF-8")
     return text
+
+
+def cursor(query: Mapping[str, str]) -> str | None:
+    """`cursor`: where the page before ended; None for the first page. Raises Problem."""
+    given = query.get("cursor")
+    try:
+        return None if given is None else cursors.text(cursors.place(given))
+    except ValueError:
+        raise Problem(400, "`cursor` is not one that this hub gave out; begin without one") from None
 
 
 def points(query: Mapping[str, str]) -> int:

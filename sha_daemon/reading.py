@@ -48,12 +48,9 @@ class Reader:
             queries.statuses(query),
             queries.vm(query),
             queries.limit(query),
-            query.get("cursor"),
+            queries.cursor(query),
         )
-        try:
-            page = await _ask(database, lambda session: session.jobs(statuses, limit, cursor, vm))
-        except ValueError:
-            raise Problem(400, "`cursor` is not one that this hub gave out; begin without one") from None
+        page = await _ask(database, lambda session: session.jobs(statuses, limit, cursor, vm))
         return json_reply({"jobs": [self._shown(job_type, view) for view in page.jobs], "next_cursor": page.cursor})
 
     async def history(self, job_type: str, job_id: str, query: Mapping[str, str]) -> Reply:

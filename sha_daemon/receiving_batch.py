@@ -1,7 +1,7 @@
 """Many updates in one request: each is read, committed and answered as if it had come alone."""
 
 from collections import Counter
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -25,7 +25,11 @@ class _Name(Struct, frozen=True):
     """Whom an item is about, as far as that can be told without reading the rest of it."""
 
     job_id: str
-    job_type: str = BACKUP.name
+    job_type: Any = BACKUP.name
+
+    def kind(self) -> str:
+        """The job type; the usual one where it is no text, for reading the rest of the item will tell that."""
+        return self.job_type if isinstance(self.job_type, str) else BACKUP.name
 
 
 class ItemAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -74,7 +78,7 @@ class BatchReceiver:
         item = _Item(len(memoryview(raw)))
         try:
             item.name = decoded(_names, raw)
-            item.update = self._receiver.read(item.name.job_type, item.name.job_id, raw)
+            item.update = self._receiver.read(item.name.kind(), item.name.job_id, raw)
         except ContractError as error:
             item.became = Problem(400, str(error))
         except Problem as problem:
@@ -86,7 +90,7 @@ class BatchReceiver:
         by_type: dict[str, list[_Item]] = {}
         for item in items:
             if item.name is not None and item.became is None:
-                by_type.setdefault(item.name.job_type, []).append(item)
+                by_type.setdefault(item.name.kind(), []).append(item)
         for job_type, these in by_type.items():
             updates = [(item.name.job_id, item.update, item.size) for item in these if item.name and item.update]
             for item, became in zip(these, await self._receiver.store(job_type, updates), strict=True):

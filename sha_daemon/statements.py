@@ -23,6 +23,11 @@ def seconds(column: str) -> str:
     return f"TIMESTAMPDIFF(SECOND, '1970-01-01', {column})"
 
 
+SHORT_ERROR = 256
+"""Characters of an error that come along with each disk; a longer one is asked for alone. The watchdog's fit."""
+MAX_LOCKED_ROWS = 70_000
+"""Rows of jobs with their disks in one transaction: more than one job can have, as many as fit in memory."""
+
 JOB = f"""j.id, j.status, j.current_phase, j.bytes_transferred, j.total_bytes, j.transfer_speed_bps, j.eta_seconds,
  j.progress_percent, j.error_message, {seconds("j.started_at")}, {seconds("j.completed_at")},
  {seconds("j.last_telemetry_at")}, j.telemetry_seq, j.telemetry_idle_seconds, j.telemetry_heard_us,
@@ -83,11 +88,17 @@ class Statements:
 
         In the order of the primary key, always: two hubs that lock the same jobs then wait, and never deadlock. Disks
         by their index on the job, always: a scan of the table would wait for the disks of strangers. The listening
-        clock's reading comes along, unlocked, to save a question of its own.
+        clock's reading comes along, unlocked, to save a question of its own. Of a long error only the beginning, or it
+        would come once for each disk.
         """
-        return f"""SELECT JSON_ARRAY({JOB}, {self.disk}), ({LISTENING}) FROM {self._jobs} j FORCE INDEX (PRIMARY)
+        job = JOB.replace("j.error_message", f"LEFT(j.error_message, {SHORT_ERROR})")
+        return f"""SELECT JSON_ARRAY({job}, {self.disk}), ({LISTENING}) FROM {self._jobs} j FORCE INDEX (PRIMARY)
  LEFT JOIN {self._disks} d FORCE INDEX (`{disk_index}`) ON d.{self._of_job} = j.id COLLATE {disk_collation}
- WHERE j.id IN ({_marks(count)}) ORDER BY j.id FOR UPDATE"""
+ WHERE j.id IN ({_marks(count)}) ORDER BY j.id LIMIT {MAX_LOCKED_ROWS + 1} FOR UPDATE"""
+
+    def error_messages(self, count: int) -> str:
+        """Whole, of jobs that are locked."""
+        return f"SELECT id, error_message FROM {self._jobs} FORCE INDEX (PRIMARY) WHERE id IN ({_marks(count)})"
 
     def rows_of_jobs(self, count: int) -> str:
         """Key and job of these rows, to be asked with and without SKIP_LOCKED: the difference is held by others."""

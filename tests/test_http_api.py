@@ -4,6 +4,7 @@ import asyncio
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -276,6 +277,24 @@ async def test_rows_held_by_another_program_cost_one_wait_and_not_one_each_time(
             assert [status for status, _, _ in answers] == [204, 500, 500, 500, *[204] * 16]
         assert int(world.sql(waits)[0][1]) - before <= 2
     assert [(await world.post(f"j{n}", {"status": "running"}))[0] for n in (1, 2, 3)] == [204] * 3
+
+
+@pytest.mark.parametrize("job_id", ["{x}", "a}b{", "50%", "a b", "ü"])
+async def test_whatever_a_row_can_be_called_can_be_reported_and_read(world: World, job_id: str) -> None:
+    world.add(job_id)
+    path = quote(job_id, safe="")
+    assert (await world.post(path, {"status": "running", "bytes_transferred": 5}))[0] == 204
+    assert (await world.get(f"{PATH}/{path}"))[1]["bytes_transferred"] == 5
+    assert (await world.get(f"{PATH}/{path}/history"))[0] == 200
+
+
+async def test_a_message_that_is_heard_and_refused_needs_no_listening_clock(world: World) -> None:
+    world.add("j1")
+    with world.transaction("SELECT * FROM telemetry_listening FOR UPDATE"):
+        assert (await world.post("j1", b"{}"))[0] == 400
+        async with asyncio.timeout(5):
+            while world.stored("j1", "last_telemetry_at")[0] is None:
+                await asyncio.sleep(0.01)
 
 
 async def test_a_server_that_may_lose_commits_is_degraded_but_used(world: World) -> None:

@@ -1,11 +1,13 @@
 """The batch endpoint on a real MariaDB: each item is answered as if it had come alone, and none spoils another."""
 
+import asyncio
 import io
 import json
 from typing import Any
 
 import pytest
 
+from sha_daemon import statements
 from sha_daemon.app import WRITERS
 from tests.support.world import World
 
@@ -120,3 +122,40 @@ async def test_an_item_that_the_database_refuses_spoils_no_other(world: World) -
     _, answers = await post(world, {"updates": [running(job, bytes_transferred=3) for job in jobs]})
     assert [answer["status"] for answer in answers] == [500 if job == "j7" else 204 for job in jobs]
     assert "secret" not in str(answers)
+
+
+async def test_an_item_whose_job_type_is_no_text_is_told_whom_it_is_about(world: World) -> None:
+    world.add("j1")
+    _, answers = await post(world, {"updates": [running("j1", job_type=5)]})
+    assert answers == [{"job_id": "j1", "status": 400, "detail": "Expected `str`, got `int` - at `$.job_type`"}]
+    async with asyncio.timeout(5):
+        while world.stored("j1", "last_telemetry_at")[0] is None:
+            await asyncio.sleep(0.01)
+
+
+async def test_many_disks_beside_long_errors_cost_no_more_than_they_must(world: World) -> None:
+    world.sql(
+        "INSERT INTO backup_jobs (id, vm_name, backup_type, status, error_message)"
+        " SELECT CONCAT('big', seq), 'vm', 'full', 'failed', REPEAT('x', 60000) FROM seq_0_to_9"
+    )
+    world.sql(
+        "INSERT INTO backup_disks (backup_job_id, disk_index)"
+        " SELECT CONCAT('big', j.seq), d.seq FROM seq_0_to_9 j, seq_0_to_1023 d"
+    )
+    received = "SHOW GLOBAL STATUS LIKE 'Bytes_sent'"
+    before = int(world.sql(received)[0][1])
+    _, answers = await post(world, {"updates": [running(f"big{n}") for n in range(10)]})
+    assert {answer["result"] for answer in answers} == {"final"}
+    assert int(world.sql(received)[0][1]) - before < 10 << 20, "each error came once, not with each of 1,024 disks"
+    assert world.sql("SELECT DISTINCT LENGTH(error_message) FROM backup_jobs") == [(60000,)]
+
+
+async def test_what_is_too_much_for_one_transaction_is_done_in_parts(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statements, "MAX_LOCKED_ROWS", 5)
+    for n in range(8):
+        world.add(f"j{n}", disks=4)
+    _, answers = await post(world, {"updates": [running(f"j{n}", bytes_transferred=n) for n in range(8)]})
+    assert {answer["status"] for answer in answers} == {204}
+    assert world.sql("SELECT bytes_transferred FROM backup_jobs ORDER BY id") == [(n,) for n in range(8)]
