@@ -26,6 +26,13 @@ Failure = Literal["unreachable", "timeout"]
 _REJECT = frozenset({400, 413, 415, 422})
 _RETRY_LANE = frozenset({408, 425})
 _RETRY_LINK = frozenset({429, 502, 503, 504})
+NOT_LET_IN = (401, 403)
+"""The client's token is missing, unknown or has not the right: no job's own trouble."""
+_CURES: Mapping[int, str] = {
+    401: "look after hub.token_file on this client, then reload sbc-daemon",
+    403: "hub.token_file on this client needs one that may report; then reload sbc-daemon",
+}
+"""What to do where the hub does not let this client in; behind the hub's own words."""
 _RESULTS: Mapping[str, Result] = {"duplicate": "duplicate", "stale": "stale", "final": "final"}
 
 
@@ -92,7 +99,7 @@ def _delivered(headers: Mapping[str, str]) -> Outcome:
 def _reason(answer: Answer) -> str:
     where = answer.headers.get("location")
     hint = f"redirects to {where[:200]}; set hub.url to the hub itself" if where else answer.detail
-    return f"{answer.status} {hint}".strip()
+    return "; ".join(filter(None, (f"{answer.status} {hint}".strip(), _CURES.get(answer.status))))
 
 
 def _retry_after(value: str, now_wall: float) -> float:

@@ -15,12 +15,25 @@ class Hub(Struct, frozen=True, forbid_unknown_fields=True):
     url: Annotated[str, about("The hub. The default is the near end of the appliance's tunnel.")] = (
         "http://127.0.0.1:8082"
     )
+    token_file: Annotated[
+        str,
+        about(
+            "The file with the token that the hub wants: one line, mode 0600, owned by the sidecar's user.\n"
+            "Read again on SIGHUP. Empty: no token is sent."
+        ),
+    ] = ""
     timeout_seconds: Annotated[float, about("An answer slower than this counts as none.", gt=0, le=600)] = 15.0
     max_in_flight: Annotated[int, about("Requests under way at once, each for another job.", ge=1, le=256)] = 8
 
     def __post_init__(self) -> None:
         if not _is_address(self.url):
             raise ValueError(f"`url` must be http://HOST[:PORT] or https://HOST[:PORT], not {self.url!r}")
+        _absolute("token_file", self.token_file)
+
+
+def _absolute(key: str, path: str) -> None:
+    if path and not path.startswith("/"):
+        raise ValueError(f"`{key}` must be an absolute path, not {path!r}")
 
 
 def _is_address(url: str) -> bool:

@@ -8,7 +8,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable
 
-from sbc_daemon.answers import Answer, Outcome, judge
+from sbc_daemon.answers import NOT_LET_IN, Answer, Outcome, judge
 from sbc_daemon.backoff import retry_delay
 from sbc_daemon.courier import Courier
 from sbc_daemon.hub_link import HubLink
@@ -71,6 +71,12 @@ class Forwarder:
     def take_up(self, job_ids: Iterable[str]) -> None:
         """These have waited in the outbox: they go out behind fresh news."""
         self._lanes.take_up(job_ids)
+        self._changed.set()
+
+    def ask_again(self) -> None:
+        """Whom the hub did not let in may have another token now: their jobs go at once."""
+        for status in NOT_LET_IN:
+            self._lanes.release(status)
         self._changed.set()
 
     async def run(self) -> None:

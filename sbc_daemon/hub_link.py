@@ -11,6 +11,7 @@ import msgspec
 from yarl import URL
 
 from sbc_daemon.answers import Answer, Failure
+from sbc_daemon.hub_access import HubAccess
 from telemetry_common import __version__
 from telemetry_common.text import printable
 
@@ -46,9 +47,10 @@ class HttpHubLink:
     would swallow the next message until its timeout.
     """
 
-    def __init__(self, url: str, timeout_seconds: float) -> None:
+    def __init__(self, url: str, timeout_seconds: float, access: HubAccess) -> None:
         self._base = url.rstrip("/") + "/api/v1/telemetry/backup/"
         self._timeout_seconds = timeout_seconds
+        self._access = access
         self._pool: _Pool | None = None
 
     async def post(self, job_id: str, body: bytes) -> Answer:
@@ -72,9 +74,10 @@ class HttpHubLink:
     async def _post(self, session: aiohttp.ClientSession, job_id: str, body: bytes) -> Answer:
         try:
             url = URL(self._base + quote(job_id, safe=""), encoded=True)
-            async with session.post(url, data=body, allow_redirects=False) as response:
+            async with session.post(url, data=body, headers=self._access.headers, allow_redirects=False) as response:
                 headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
-                return Answer(status=response.status, headers=headers, detail=await _detail(response))
+                detail = self._access.masked(await _detail(response))
+                return Answer(status=response.status, headers=headers, detail=printable(detail))
         except aiohttp.ConnectionTimeoutError:
             return _failed("unreachable", f"no connection within {min(CONNECT_SECONDS, self._timeout_seconds):g} s")
         except TimeoutError:
@@ -91,9 +94,9 @@ async def _detail(response: aiohttp.ClientResponse) -> str:
     try:
         problem = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return printable(raw.decode("utf-8", "replace"))
+        return raw.decode("utf-8", "replace")
     detail = problem.get("detail") or problem.get("title") if isinstance(problem, dict) else problem
-    return printable(str(detail or ""))
+    return str(detail or "")
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:

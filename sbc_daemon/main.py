@@ -5,11 +5,13 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from sbc_daemon.app import Sidecar
 from sbc_daemon.config import DEFAULT_PATH, PREFIX, SidecarSettings
 from sbc_daemon.control import ControlServer
+from sbc_daemon.hub_access import HubAccess
 from sbc_daemon.hub_link import HttpHubLink
 from sbc_daemon.listener import Listener, SocketInUse, listening_socket
 from sbc_daemon.outbox import Outbox, StateDirectoryHeld
@@ -25,17 +27,20 @@ log = logging.getLogger(__name__)
 
 async def _serve(config: SidecarSettings, read_settings: Callable[[], SidecarSettings]) -> None:
     log.info(logs.fields("starting", version=__version__, socket=config.socket.path, hub=config.hub.url))
+    access = HubAccess(config.hub)
+    for warning in access.warnings():
+        log.warning(warning)
     given = sockets.inherited()
     bound = listening_socket(config.socket.path, given)
     clock = SystemClock()
     lifecycle = Lifecycle(SystemdNotifier(), clock)
     outbox = SqliteOutbox(Path(config.outbox.directory), config.outbox.max_bytes, clock)
-    hub = HttpHubLink(config.hub.url, config.hub.timeout_seconds)
+    hub = HttpHubLink(config.hub.url, config.hub.timeout_seconds, access)
     sidecar = await Sidecar.opened(config, clock, outbox, hub, PidfdProcesses(), lifecycle)
     listener = Listener(bound, sidecar.converse, sidecar.intake, config.socket.max_connections, clock)
     sidecar.attachments.read_all = listener.read_all
     stop = daemon.stop_on_signal()
-    reload = Reloader(lifecycle, sidecar.status, config, read_settings, _log_level, {})
+    reload = Reloader(lifecycle, sidecar.status, config, read_settings, _log_level, _parts(access, sidecar))
     try:
         async with _controlled(config, sidecar, outbox, given), sidecar.running(watchdog_interval()):
             listener.start()
@@ -78,6 +83,21 @@ async def _finish(listener: Listener, sidecar: Sidecar, stop_seconds: float) -> 
         log.error(logs.fields("stopping before everything was finished", stop_seconds=stop_seconds))
 
 
+def _parts(access: HubAccess, sidecar: Sidecar) -> Mapping[str, Callable[[], str]]:
+    """What SIGHUP reads again. The hub may let in then whom it did not before: nobody waits for the next attempt."""
+
+    def and_ask_again(read_again: Callable[[], str]) -> str:
+        found = read_again()
+        sidecar.forwarder.ask_again()
+        return found
+
+    return {name: partial(and_ask_again, read_again) for name, read_again in access.reloadable.items()}
+
+
+def _check(config: SidecarSettings) -> None:
+    HubAccess(config.hub)
+
+
 def _log_level(config: SidecarSettings) -> str:
     return config.service.log_level
 
@@ -91,6 +111,7 @@ PROGRAM = daemon.Program(
     prefix=PREFIX,
     log_level=_log_level,
     serve=_serve,
+    check=_check,
     cannot_start=(SocketInUse, StateDirectoryHeld),
 )
 

@@ -3,7 +3,7 @@
 import datetime
 from collections.abc import Sequence
 
-from sbc_daemon.status import JobState, Letter, Status
+from sbc_daemon.status import HeldLane, JobState, Letter, Status
 from telemetry_common.text import duration, printable, size
 
 _COLUMNS = ("JOB", "STATUS", "PHASE", "DONE", "BYTES", "SPEED", "HUB SAYS", "")
@@ -27,10 +27,7 @@ def troubles(status: Status) -> list[str]:
 
 def status(status: Status) -> str:
     sections = [_headline(status), _jobs(status.jobs), _outbox(status), _hub(status)]
-    sections += [
-        f"held    {printable(lane.job_id)}: {printable(lane.reason)}{_since(lane.since_seconds)}"
-        for lane in status.held
-    ]
+    sections += _held(status.held)
     return "\n".join(section for section in sections if section)
 
 
@@ -79,6 +76,21 @@ def _outbox(status: Status) -> str:
     waiting = f"{_count(box.states, 'state')}, {box.progress} progress, {_count(box.samples, 'sample')}"
     oldest = "" if box.oldest_seconds is None else f", oldest {duration(box.oldest_seconds)}"
     return f"outbox  {waiting} waiting{oldest}; {_count(box.dead_letters, 'dead letter')}; {size(box.bytes_used)}"
+
+
+def _held(held: Sequence[HeldLane]) -> list[str]:
+    """What the hub says of many jobs alike is one line: a missing token holds them all."""
+    alike: dict[str, list[HeldLane]] = {}
+    for lane in held:
+        alike.setdefault(lane.reason, []).append(lane)
+    return [
+        f"held    {_who(lanes)}: {printable(reason)}{_since(max(lane.since_seconds for lane in lanes))}"
+        for reason, lanes in alike.items()
+    ]
+
+
+def _who(lanes: Sequence[HeldLane]) -> str:
+    return printable(lanes[0].job_id) if len(lanes) == 1 else _count(len(lanes), "job")
 
 
 def _hub(status: Status) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sbc_daemon.answers import MAX_RETRY_AFTER_SECONDS, Answer, judge
+from sbc_daemon.answers import MAX_RETRY_AFTER_SECONDS, NOT_LET_IN, Answer, judge
 
 NOW = 1_760_000_000.0
 
@@ -86,6 +86,13 @@ def test_retry_after_is_a_floor_with_a_cap(header: str, seconds: float) -> None:
 
 def test_the_reason_carries_status_and_detail() -> None:
     assert judge(Answer(status=400, detail="`status` is missing"), NOW).reason == "400 `status` is missing"
+
+
+@pytest.mark.parametrize("status", NOT_LET_IN)
+def test_who_is_not_let_in_hears_what_to_look_after(status: int) -> None:
+    reason = judge(Answer(status=status, detail="a token is needed"), NOW).reason
+    assert reason.startswith(f"{status} a token is needed; ")
+    assert "hub.token_file" in reason
 
 
 def test_a_redirect_says_where_to_and_what_to_set() -> None:

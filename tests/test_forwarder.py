@@ -87,6 +87,21 @@ def test_a_refused_token_is_said_once_and_all_go_on_when_the_first_is_taken(
     world.play(story)
 
 
+def test_after_another_token_was_read_the_jobs_that_were_not_let_in_go_at_once(world: World) -> None:
+    async def story(w: World) -> None:
+        for n in range(20):
+            w.hub.special[f"j{n}"] = [Answer(status=401 if n % 2 else 403)]
+        await w.keep(*(message(n + 1, job=f"j{n}") for n in range(20)))
+        await asyncio.sleep(1.0)
+        assert len(w.forwarder.held()) == 20
+        w.forwarder.ask_again()
+        await asyncio.sleep(1.0)
+        assert await w.empty()
+        assert w.forwarder.held() == ()
+
+    world.play(story)
+
+
 def test_a_refused_message_is_a_dead_letter_at_once_and_the_next_goes_out(world: World) -> None:
     async def story(w: World) -> None:
         w.hub.special["job-1"] = [Answer(status=400, detail="`disks` is no array")]

@@ -4,10 +4,13 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from sbc_daemon.config import Hub
+from sbc_daemon.hub_access import HubAccess
 from sbc_daemon.hub_link import MAX_ANSWER_BYTES, HttpHubLink
 from telemetry_common import __version__
 
@@ -36,8 +39,10 @@ async def serve() -> AsyncIterator[Serve]:
 
 
 @contextlib.asynccontextmanager
-async def link_to(url: str, timeout_seconds: float = 5.0) -> AsyncIterator[HttpHubLink]:
-    link = HttpHubLink(url, timeout_seconds)
+async def link_to(
+    url: str, timeout_seconds: float = 5.0, access: HubAccess | None = None
+) -> AsyncIterator[HttpHubLink]:
+    link = HttpHubLink(url, timeout_seconds, access or HubAccess(Hub()))
     yield link
     await link.close()
 
@@ -116,6 +121,18 @@ async def test_any_other_body_is_shown_escaped_and_short(serve: Serve, body: byt
     assert answer.status == 500
     assert answer.detail.isprintable()
     assert len(answer.detail) <= 2100
+
+
+async def test_a_server_that_repeats_the_token_does_not_bring_it_into_the_journal(serve: Serve, tmp_path: Path) -> None:
+    token_file = tmp_path / "hub.token"
+    token_file.write_text("sbt_secret")
+    token_file.chmod(0o600)
+
+    async def repeat(request: web.Request) -> web.Response:
+        return web.Response(status=502, text=f"cannot pass on {request.headers['Authorization']}")
+
+    async with link_to(await serve(repeat), access=HubAccess(Hub(token_file=str(token_file)))) as link:
+        assert (await link.post("j", b"{}")).detail == "cannot pass on Bearer ***"
 
 
 async def test_a_redirect_is_not_followed(serve: Serve) -> None:

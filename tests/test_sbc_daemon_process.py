@@ -129,6 +129,20 @@ def test_the_configuration_can_be_checked_and_shown() -> None:
     assert 'url = "http://hub:1"' in shown
 
 
+def test_a_token_that_cannot_be_used_is_said_and_one_that_can_be_is_not_shown(tmp_path: Path) -> None:
+    token = tmp_path / "hub.token"
+    for look in (["--check"], list[str]()):
+        missing = command(*look, "--config", "/dev/null", SBC_HUB_TOKEN_FILE=str(token))
+        assert (missing.returncode, missing.stdout) == (2, "")
+        assert missing.stderr.endswith(f"sbc-daemon: cannot read {token}: No such file or directory\n")
+    token.write_text("sbt_secret")
+    token.chmod(0o600)
+    for asked in ("--check", "--show-config"):
+        fine = command(asked, "--config", "/dev/null", SBC_HUB_TOKEN_FILE=str(token))
+        assert fine.returncode == 0
+        assert "sbt_secret" not in fine.stdout + fine.stderr
+
+
 def test_a_setting_that_cannot_be_used_stops_the_start_with_its_name() -> None:
     wrong = command("--config", "/dev/null", SBC_CADENCE_INTERVAL_SECONDS="0")
     assert wrong.returncode == 2

@@ -112,6 +112,14 @@ async def test_trouble_is_in_the_headline_and_the_exit_code(
     assert words in capsys.readouterr().out.splitlines()[0]
 
 
+async def test_what_holds_many_jobs_alike_is_one_line(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
+    lanes = [structs.replace(HELD, job_id=f"j{n}", status=401, reason="401 a token is needed") for n in range(3)]
+    box.status = structs.replace(CALM, held=(HELD, *lanes))
+    await box.run("status")
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[-2:] == ["held    ghost: 404 no such job for 1m30s", "held    3 jobs: 401 a token is needed for 1m30s"]
+
+
 async def test_status_as_json_is_all_of_it(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
     assert await box.run("status", "--json") == FINE
     assert msgspec.json.decode(capsys.readouterr().out, type=Status) == CALM

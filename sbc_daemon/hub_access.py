@@ -1,0 +1,56 @@
+"""By what the hub knows this client: from files that the settings name, read again on SIGHUP."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from sbc_daemon.config import Hub
+from sbc_daemon.hub_token import read_token
+
+
+class HubAccess:
+    """Raises SettingsError where a file that the settings name cannot be used; on a reload what runs then goes on."""
+
+    def __init__(self, hub: Hub, environ: Mapping[str, str] = os.environ) -> None:
+        self._hub = hub
+        self._environ = environ
+        self._token = self._read_token()
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What each request has to say of its sender."""
+        return {} if self._token is None else {"Authorization": f"Bearer {self._token}"}
+
+    @property
+    def reloadable(self) -> Mapping[str, Callable[[], str]]:
+        """What reads its file again, by its name in the journal."""
+        return {"token": self._reload_token} if self._hub.token_file else {}
+
+    def masked(self, text: str) -> str:
+        """What a server said, without the token: some repeat in an error what they were sent."""
+        return text if self._token is None else text.replace(self._token, "***")
+
+    def warnings(self) -> Iterator[str]:
+        if self._token is not None and _in_clear(self._hub.url):
+            yield "the token crosses the network in clear: hub.url is not https"
+
+    def _read_token(self) -> str | None:
+        return read_token(Path(self._hub.token_file), self._environ) if self._hub.token_file else None
+
+    def _reload_token(self) -> str:
+        before, self._token = self._token, self._read_token()
+        return "as it was" if self._token == before else "another one"
+
+
+def _in_clear(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme == "http" and not _is_loopback(parts.hostname or "")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
