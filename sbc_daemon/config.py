@@ -22,6 +22,13 @@ class Hub(Struct, frozen=True, forbid_unknown_fields=True):
             "Read again on SIGHUP. Empty: no token is sent."
         ),
     ] = ""
+    ca_file: Annotated[
+        str,
+        about(
+            "Certificates (PEM) of the CAs that may vouch for a hub at https://. Read again on SIGHUP.\n"
+            "Empty: those that the system trusts."
+        ),
+    ] = ""
     timeout_seconds: Annotated[float, about("An answer slower than this counts as none.", gt=0, le=600)] = 15.0
     max_in_flight: Annotated[int, about("Requests under way at once, each for another job.", ge=1, le=256)] = 8
 
@@ -29,6 +36,13 @@ class Hub(Struct, frozen=True, forbid_unknown_fields=True):
         if not _is_address(self.url):
             raise ValueError(f"`url` must be http://HOST[:PORT] or https://HOST[:PORT], not {self.url!r}")
         _absolute("token_file", self.token_file)
+        _absolute("ca_file", self.ca_file)
+        if self.ca_file and not self.with_tls:
+            raise ValueError("`ca_file` is given, but `url` is not https://")
+
+    @property
+    def with_tls(self) -> bool:
+        return self.url.startswith("https://")
 
 
 def _absolute(key: str, path: str) -> None:

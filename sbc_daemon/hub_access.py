@@ -1,6 +1,7 @@
-"""By what the hub knows this client: from files that the settings name, read again on SIGHUP."""
+"""By what the hub and this client know each other: token and trusted CAs, from files that are read again on SIGHUP."""
 
 import os
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -8,15 +9,20 @@ from urllib.parse import urlsplit
 
 from sbc_daemon.config import Hub
 from sbc_daemon.hub_token import read_token
+from sbc_daemon.hub_trust import trusting
 
 
 class HubAccess:
-    """Raises SettingsError where a file that the settings name cannot be used; on a reload what runs then goes on."""
+    """Raises SettingsError where a file that the settings name cannot be used; on a reload what runs then goes on.
+
+    `tls` is None where no hub speaks it; another context is there after a reload.
+    """
 
     def __init__(self, hub: Hub, environ: Mapping[str, str] = os.environ) -> None:
         self._hub = hub
         self._environ = environ
         self._token = self._read_token()
+        self.tls = self._read_trust()
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -26,7 +32,12 @@ class HubAccess:
     @property
     def reloadable(self) -> Mapping[str, Callable[[], str]]:
         """What reads its file again, by its name in the journal."""
-        return {"token": self._reload_token} if self._hub.token_file else {}
+        parts: dict[str, Callable[[], str]] = {}
+        if self._hub.token_file:
+            parts["token"] = self._reload_token
+        if self.tls is not None:
+            parts["trusted CAs"] = self._reload_trust
+        return parts
 
     def masked(self, text: str) -> str:
         """What a server said, without the token: some repeat in an error what they were sent."""
@@ -38,6 +49,13 @@ class HubAccess:
 
     def _read_token(self) -> str | None:
         return read_token(Path(self._hub.token_file), self._environ) if self._hub.token_file else None
+
+    def _read_trust(self) -> ssl.SSLContext | None:
+        return trusting(self._hub.ca_file) if self._hub.with_tls else None
+
+    def _reload_trust(self) -> str:
+        self.tls = self._read_trust()
+        return self._hub.ca_file or "the system's"
 
     def _reload_token(self) -> str:
         before, self._token = self._token, self._read_token()

@@ -3,6 +3,7 @@
 A failure is a value (`Answer.failure`), not an exception: it is as ordinary as any other answer.
 """
 
+import ssl
 from typing import Protocol
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ from yarl import URL
 
 from sbc_daemon.answers import Answer, Failure
 from sbc_daemon.hub_access import HubAccess
+from sbc_daemon.hub_trust import distrust, no_tls
 from telemetry_common import __version__
 from telemetry_common.text import printable
 
@@ -32,16 +34,21 @@ class HubLink(Protocol):
 class _Pool:
     """The kept-alive connections of one stretch of luck, and how many requests use them."""
 
-    def __init__(self, timeout_seconds: float) -> None:
+    def __init__(self, timeout_seconds: float, tls: ssl.SSLContext | None) -> None:
         timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=min(CONNECT_SECONDS, timeout_seconds))
+        self.tls = tls
         self.session = aiohttp.ClientSession(
-            timeout=timeout, headers=_HEADERS, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()
+            connector=aiohttp.TCPConnector(ssl=tls or True),
+            timeout=timeout,
+            headers=_HEADERS,
+            trust_env=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
         )
         self.in_use = 0
 
 
 class HttpHubLink:
-    """POST {url}/api/v1/telemetry/backup/{job_id}. No proxy variables, no redirects, bounded answers.
+    """POST {url}/api/v1/telemetry/backup/{job_id}. No proxies, no redirects, only trusted hubs, bounded answers.
 
     After a failure the next request connects anew: an idle connection to a hub that was replaced behind an address
     would swallow the next message until its timeout.
@@ -54,9 +61,12 @@ class HttpHubLink:
         self._pool: _Pool | None = None
 
     async def post(self, job_id: str, body: bytes) -> Answer:
-        pool = self._pool = self._pool or _Pool(self._timeout_seconds)
+        distrusted = self._let_go_of_distrusted()
+        pool = self._pool = self._pool or _Pool(self._timeout_seconds, self._access.tls)
         pool.in_use += 1
         try:
+            if distrusted is not None:
+                await distrusted.session.close()
             answer = await self._post(pool.session, job_id, body)
             if answer.failure and self._pool is pool:
                 self._pool = None
@@ -71,6 +81,14 @@ class HttpHubLink:
         if pool is not None:
             await pool.session.close()
 
+    def _let_go_of_distrusted(self) -> _Pool | None:
+        """Other CAs are trusted since a reload: nothing more over the old connections. The pool, if nobody uses it."""
+        pool = self._pool
+        if pool is None or pool.tls is self._access.tls:
+            return None
+        self._pool = None
+        return None if pool.in_use else pool
+
     async def _post(self, session: aiohttp.ClientSession, job_id: str, body: bytes) -> Answer:
         try:
             url = URL(self._base + quote(job_id, safe=""), encoded=True)
@@ -78,6 +96,10 @@ class HttpHubLink:
                 headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
                 detail = self._access.masked(await _detail(response))
                 return Answer(status=response.status, headers=headers, detail=printable(detail))
+        except aiohttp.ClientConnectorCertificateError as error:
+            return _failed("unreachable", distrust(error.certificate_error, error.host))
+        except aiohttp.ClientConnectorSSLError as error:
+            return _failed("unreachable", no_tls(error.os_error))
         except aiohttp.ConnectionTimeoutError:
             return _failed("unreachable", f"no connection within {min(CONNECT_SECONDS, self._timeout_seconds):g} s")
         except TimeoutError:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _CURVE = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-_LEAF = ("-addext", "basicConstraints=critical,CA:FALSE", "-addext", "subjectAltName=DNS:hub.example,IP:127.0.0.1")
 
 
 @dataclass(frozen=True)
@@ -18,9 +17,21 @@ def authority(directory: Path) -> Pair:
     return _made(directory / "ca", "/CN=test CA", "-addext", "keyUsage=critical,keyCertSign")
 
 
-def server(directory: Path, ca: Pair, name: str = "hub") -> Pair:
-    """A server's certificate for 127.0.0.1 and hub.example, signed by `ca`; it counts from now on for a day."""
-    return _made(directory / name, f"/CN={name}", *_LEAF, "-CA", str(ca.certificate), "-CAkey", str(ca.key))
+def server(directory: Path, ca: Pair, name: str = "hub", names: str = "DNS:hub.example,IP:127.0.0.1") -> Pair:
+    """A server's certificate, signed by `ca`; it counts from now on for a day."""
+    leaf = ("-addext", "basicConstraints=critical,CA:FALSE", "-addext", f"subjectAltName={names}")
+    return _made(directory / name, f"/CN={name}", *leaf, "-CA", str(ca.certificate), "-CAkey", str(ca.key))
+
+
+def expired(directory: Path, ca: Pair) -> Pair:
+    """One that ended as soon as it began."""
+    pair = server(directory, ca, "expired")
+    asked = directory / "expired.csr"
+    names = ("-addext", "subjectAltName=DNS:hub.example,IP:127.0.0.1")
+    _openssl("req", "-new", "-key", str(pair.key), "-out", str(asked), "-subj", "/CN=expired", *names)
+    signed = ("-CA", str(ca.certificate), "-CAkey", str(ca.key), "-CAcreateserial", "-copy_extensions", "copy")
+    _openssl("x509", "-req", "-in", str(asked), "-out", str(pair.certificate), *signed, "-days", "-1")
+    return pair
 
 
 def encrypted(pair: Pair) -> Path:
