@@ -7,6 +7,9 @@ no answer in time                    retry      lane: concerns this job
 408, 425, every other 5xx            retry      lane
 400, 413, 415, 422                   reject     lane: this message will never be taken
 401, 403, 404, 405, redirects, rest  hold       lane: keep everything, try slowly
+
+The same for each message of a batch that is answered one by one. Where a batch is answered as a whole, it is the answer
+to each of its messages, but for those that say nothing of any of them (`needs_singles`).
 """
 
 import email.utils
@@ -24,6 +27,7 @@ Result = Literal["applied", "duplicate", "stale", "final"]
 Failure = Literal["unreachable", "timeout"]
 
 _REJECT = frozenset({400, 413, 415, 422})
+_NO_BATCHES = _REJECT | {404, 405}
 _RETRY_LANE = frozenset({408, 425})
 _RETRY_LINK = frozenset({429, 502, 503, 504})
 NOT_LET_IN = (401, 403)
@@ -39,13 +43,15 @@ _RESULTS: Mapping[str, Result] = {"duplicate": "duplicate", "stale": "stale", "f
 class Answer(Struct, frozen=True, kw_only=True):
     """What came back: an HTTP status with its headers (names in lower case), or the failure to get one.
 
-    `detail` is the hub's reason (problem+json's `detail`) or the failure in words; from outside, so not to be trusted.
+    `items` are a batch's answers, one a message in order; None where it was answered as a whole. `detail` is the hub's
+    reason (problem+json's `detail`) or the failure in words; from outside, so not to be trusted.
     """
 
     status: int = 0
     failure: Failure | None = None
     headers: Mapping[str, str] = {}
     detail: str = ""
+    items: "tuple[Answer, ...] | None" = None
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -73,6 +79,17 @@ def judge(answer: Answer, now_wall: float) -> Outcome:
     verdict, scope = _classify(answer.status)
     wait = _retry_after(answer.headers.get("retry-after", ""), now_wall) if verdict == "retry" else 0.0
     return Outcome(verdict=verdict, scope=scope, reason=_reason(answer), not_before_seconds=wait)
+
+
+def needs_singles(answer: Answer) -> bool:
+    """Whether this answer to a batch as a whole means that its messages must go singly.
+
+    An older hub knows no batches (404, 405), something on the way may bound them (413), and what is said against a
+    body of many messages (400, 415, 422) must not make dead letters of them all. So with a success without answers.
+    """
+    if answer.failure is not None or answer.items is not None:
+        return False
+    return answer.status in _NO_BATCHES or 200 <= answer.status <= 299
 
 
 def _classify(status: int) -> tuple[Verdict, Scope]:

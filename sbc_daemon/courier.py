@@ -3,13 +3,15 @@
 import logging
 import random
 from collections import Counter, OrderedDict
+from collections.abc import Sequence
 
 from sbc_daemon.answers import Outcome
 from sbc_daemon.backoff import hold_delay, retry_delay
 from sbc_daemon.lanes import Hold, Lane, Lanes
 from sbc_daemon.outbox import Entry, Outbox, OutboxFull
 from sbc_daemon.outbox_room import RANK
-from sbc_daemon.sequence import Sequence, keep_ceiling
+from sbc_daemon.sequence import Sequence as Numbers
+from sbc_daemon.sequence import keep_ceiling
 from telemetry_common.clock import Clock
 from telemetry_common.logs import fields
 from telemetry_common.text import duration
@@ -22,10 +24,11 @@ MAX_VERDICTS = 10_000
 STALE_AT_ONCE = 3
 """Renumbering is repeated at once so often; a hub that calls everything stale is then asked slowly."""
 _UNKNOWN_JOB = 404
+Taken = tuple[Lane, Entry, Outcome]
 
 
 class Courier:
-    def __init__(self, outbox: Outbox, sequence: Sequence, clock: Clock, lanes: Lanes, rng: random.Random) -> None:
+    def __init__(self, outbox: Outbox, sequence: Numbers, clock: Clock, lanes: Lanes, rng: random.Random) -> None:
         self._outbox = outbox
         self._sequence = sequence
         self._clock = clock
@@ -38,28 +41,39 @@ class Courier:
     def verdict(self, job_id: str) -> str | None:
         return self._verdicts.get(job_id)
 
-    async def settle(self, lane: Lane, entry: Entry, status: int, outcome: Outcome) -> None:
-        """For every verdict but retry. Raises OutboxFull where the outbox cannot write it down."""
-        if outcome.verdict == "delivered":
-            await self._delivered(lane, entry, outcome)
-        elif outcome.verdict == "reject" or self._unknown_too_long(lane, status):
+    async def delivered(self, taken: Sequence[Taken]) -> Sequence[Lane]:
+        """The hub has these. Returns the lanes whose stale message the outbox could not renumber, to be put off."""
+        for lane, _, outcome in taken:
+            self._note(lane, outcome)
+        stale = [one for one in taken if one[2].result == "stale" and one[1].message.kind != "sample"]
+        done = [one for one in taken if one not in stale] if stale else taken
+        await self._outbox.delivered(*[entry for _, entry, _ in done])
+        for lane, entry, _ in done:
+            self._refused.pop(lane.job_id, None)
+            lane.failures = lane.stale_answers = 0
+            lane.turned_away_at = None
+            self._lanes.again(lane, RANK[entry.message.kind])
+        return [lane for lane, entry, outcome in stale if not await self._renumbered(lane, entry, outcome)]
+
+    async def refused(self, lane: Lane, entry: Entry, status: int, outcome: Outcome) -> None:
+        """To be held, or for good. Raises OutboxFull where the outbox cannot write it down."""
+        if outcome.verdict == "reject" or self._unknown_too_long(lane, status):
             await self._reject(lane, entry, status, outcome)
         else:
             self._hold(lane, status, outcome)
 
-    async def _delivered(self, lane: Lane, entry: Entry, outcome: Outcome) -> None:
+    def _note(self, lane: Lane, outcome: Outcome) -> None:
         self._release(lane)
         if outcome.stored_status is not None:
             _remember(self._verdicts, lane.job_id, outcome.stored_status)
         self.counters[outcome.result if outcome.result != "applied" else "delivered"] += 1
-        if outcome.result == "stale" and entry.message.kind != "sample":
+
+    async def _renumbered(self, lane: Lane, entry: Entry, outcome: Outcome) -> bool:
+        try:
             await self._renumber(lane, entry, outcome)
-            return
-        await self._outbox.delivered(entry)
-        self._refused.pop(lane.job_id, None)
-        lane.failures = lane.stale_answers = 0
-        lane.turned_away_at = None
-        self._lanes.again(lane, RANK[entry.message.kind])
+        except OutboxFull:
+            return False
+        return True
 
     async def _renumber(self, lane: Lane, entry: Entry, outcome: Outcome) -> None:
         """The hub holds a greater seq than the message has: the outbox was lost, or the clock set back."""

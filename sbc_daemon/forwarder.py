@@ -1,25 +1,29 @@
 """From the outbox to the hub: one request in flight per job, jobs independent, nothing forgotten before a 204.
 
-One dispatcher starts turns; a turn takes a lane's first message, posts it and settles the answer. `answers` says what
-an answer means, `lanes` whose turn it is, `link_state` whether there is a hub, `courier` what becomes of the message.
+One dispatcher starts turns; a turn takes the first message of one lane or of many, sends them and settles the answers.
+`lanes` and `turns` say whose turn it is, `answers` what an answer means, `link_state` whether there is a hub,
+`carrier` and `courier` what becomes of the messages.
 """
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 
-from sbc_daemon.answers import NOT_LET_IN, Answer, Outcome, judge
-from sbc_daemon.backoff import retry_delay
+from sbc_daemon.answers import NOT_LET_IN
+from sbc_daemon.carrier import Carrier, Parcel
 from sbc_daemon.courier import Courier
 from sbc_daemon.hub_link import HubLink
 from sbc_daemon.lanes import Lane, Lanes
 from sbc_daemon.link_state import LinkState
 from sbc_daemon.link_story import LinkStory
-from sbc_daemon.outbox import Entry, Outbox, OutboxFull
+from sbc_daemon.outbox import First, Outbox, OutboxFull
 from sbc_daemon.outbox_room import RANK
-from sbc_daemon.sequence import Sequence
+from sbc_daemon.sequence import Sequence as Numbers
 from sbc_daemon.status import HeldLane, HubState
-from telemetry_common.clock import Clock
+from sbc_daemon.turns import Turn, Turns, fitting
+from telemetry_common.clock import Clock, Moment
+from telemetry_common.contract import MAX_BODY_BYTES
 
 TURN_SECONDS = 2.0
 """The dispatcher looks round at least so often, for the watchdog's sake."""
@@ -27,10 +31,8 @@ LEAST_PAUSE_SECONDS = 0.001
 """A timer that rounds down must not make the dispatcher spin."""
 SWEEP_SECONDS = 30.0
 """Between two looks into the outbox for jobs that nobody woke (it may have been opened late, its disk being full)."""
-TRIALS_SHARE = 4
-"""Of the requests under way at most one in so many is for a job the hub did not take the last time (but one may be)."""
-OUTBOX_SECONDS = (1.0, 5.0)
-"""Before a lane is tried again whose message the outbox could not give or settle."""
+MAX_BYTES = MAX_BODY_BYTES - 64
+"""Of a batch's messages with the commas between them; the rest is what stands around them."""
 
 
 class Forwarder:
@@ -43,7 +45,7 @@ class Forwarder:
         self,
         outbox: Outbox,
         hub: HubLink,
-        sequence: Sequence,
+        sequence: Numbers,
         clock: Clock,
         *,
         max_in_flight: int = 8,
@@ -51,15 +53,16 @@ class Forwarder:
         beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._outbox = outbox
-        self._hub = hub
         self._clock = clock
         self._most = max_in_flight
-        self._rng = rng or random.SystemRandom()
         self._beat = beat
-        self._lanes = Lanes(max(1, max_in_flight // TRIALS_SHARE))
-        self._link = LinkState(self._rng)
+        rng = rng or random.SystemRandom()
+        self._lanes = Lanes()
+        self._turns = Turns(self._lanes, max_in_flight)
+        self._link = LinkState(rng)
         self._story = LinkStory()
-        self._courier = Courier(outbox, sequence, clock, self._lanes, self._rng)
+        self._courier = Courier(outbox, sequence, clock, self._lanes, rng)
+        self._carrier = Carrier(hub, self._lanes, self._courier, self._link, self._story, clock, rng)
         self._in_flight = 0
         self._changed = asyncio.Event()
 
@@ -81,12 +84,12 @@ class Forwarder:
 
     async def run(self) -> None:
         """For ever; cancel it to stop. What is under way then stays in the outbox."""
-        async with asyncio.TaskGroup() as turns:
-            turns.create_task(self._sweep(), name="forwarder: sweep")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._sweep(), name="forwarder: sweep")
             while True:
                 self._beat()
                 self._changed.clear()
-                self._dispatch(turns)
+                self._dispatch(tasks)
                 await self._pause()
 
     @property
@@ -126,14 +129,15 @@ class Forwarder:
             if lane.hold is not None
         )
 
-    def _dispatch(self, turns: asyncio.TaskGroup) -> None:
+    def _dispatch(self, tasks: asyncio.TaskGroup) -> None:
         now = self._clock.monotonic()
-        while self._link.free_slots(now, self._in_flight, self._most) > 0:
-            lane = self._lanes.take(now)
-            if lane is None:
+        while (free := self._link.free_slots(now, self._in_flight, self._most)) > 0:
+            turn = self._turns.next(now, free, batches=self._link.takes_batches and not self._link.failures)
+            if turn is None:
                 return
             self._in_flight += 1
-            turns.create_task(self._turn(lane, probe=self._link.begin()), name=f"forwarder: {lane.job_id}")
+            name = f"forwarder: {turn.lanes[0].job_id}"
+            tasks.create_task(self._turn(turn, probe=self._link.begin()), name=name)
 
     async def _pause(self) -> None:
         """Until something changed, a lane or the probe is due, or it is time to look round."""
@@ -156,65 +160,37 @@ class Forwarder:
             except OutboxFull:
                 continue  # the outbox has said so in the journal; the next sweep looks again
 
-    async def _turn(self, lane: Lane, *, probe: bool) -> None:
+    async def _turn(self, turn: Turn, *, probe: bool) -> None:
         try:
-            entry = await self._outbox.first(lane.job_id)
-            if entry is None:
-                self._lanes.finish(lane)
-            elif not probe and self._lanes.outranked(lane, RANK[entry.message.kind]):
-                self._lanes.again(lane, RANK[entry.message.kind])
-            else:
-                await self._send(lane, entry, probe=probe)
-        except OutboxFull:
-            self._lanes.put_off(lane, self._clock.monotonic() + self._rng.uniform(*OUTBOX_SECONDS))
+            parcels = await self._load(turn.lanes, probe=probe)
+            if parcels:
+                await self._carrier.carry(parcels, probe=probe)
         finally:
             self._in_flight -= 1
+            self._turns.over(turn)
             if probe:
                 self._link.end_probe()
             self._changed.set()
 
-    async def _send(self, lane: Lane, entry: Entry, *, probe: bool) -> None:
-        started = self._clock.monotonic()
-        answer = await self._hub.post(lane.job_id, entry.message.body(self._clock.moment()))
-        outcome = judge(answer, self._clock.wall())
-        rank = RANK[entry.message.kind]
-        self._story.heard(answer, outcome)
-        if self._concerns_link(lane, answer, outcome, started):
-            self._link_lost(outcome, probe=probe)
-            self._courier.counters["retried"] += 1
-            self._lanes.again(lane, rank)
-            return
-        if answer.failure is None and outcome.scope == "lane":
-            self._link_answered()
-        if outcome.verdict == "retry":
-            self._retry(lane, outcome)
+    async def _load(self, lanes: Sequence[Lane], *, probe: bool) -> list[Parcel]:
+        """The lanes' first messages, as many as one body takes, the most urgent first. The other lanes are let go."""
+        firsts = await self._outbox.firsts([lane.job_id for lane in lanes], MAX_BYTES)
+        now = self._clock.moment()
+        looked_at = zip(lanes, firsts, strict=False)
+        found = [parcel for lane, first in looked_at if (parcel := self._parcel(lane, first, now, probe=probe))]
+        count = fitting([len(parcel.body) + 1 for parcel in found], MAX_BYTES)
+        for lane in [*(parcel.lane for parcel in found[count:]), *lanes[len(firsts) :]]:
+            self._lanes.again(lane, lane.rank)
+        return sorted(found[:count], key=attrgetter("rank"))
+
+    def _parcel(self, lane: Lane, first: First, now: Moment, *, probe: bool) -> Parcel | None:
+        """None where the lane has nothing to send now; it is let go then."""
+        if first is None:
+            self._lanes.finish(lane)
+        elif isinstance(first, OutboxFull):
+            self._carrier.put_off_for_outbox(lane)
+        elif not probe and self._lanes.outranked(lane, RANK[first.message.kind]):
+            self._lanes.again(lane, RANK[first.message.kind])
         else:
-            await self._courier.settle(lane, entry, answer.status, outcome)
-
-    def _concerns_link(self, lane: Lane, answer: Answer, outcome: Outcome, started: float) -> bool:
-        """A job that timed out, or is turned away again and again, while others are served is its own trouble."""
-        heard = self._link.last_heard
-        if answer.failure == "timeout":
-            return heard is None or heard < started
-        if outcome.scope == "link" and answer.failure is None:
-            if lane.turned_away_at is None:
-                lane.turned_away_at = self._clock.monotonic()
-            return heard is None or heard <= lane.turned_away_at
-        return outcome.scope == "link"
-
-    def _retry(self, lane: Lane, outcome: Outcome) -> None:
-        self._courier.counters["retried"] += 1
-        lane.failures += 1
-        delay = max(retry_delay(lane.failures, self._rng), outcome.not_before_seconds)
-        self._lanes.put_off(lane, self._clock.monotonic() + delay)
-
-    def _link_lost(self, outcome: Outcome, *, probe: bool) -> None:
-        now = self._clock.monotonic()
-        if self._link.lost(now, probe=probe, not_before_seconds=outcome.not_before_seconds) == "lost":
-            self._story.lost(outcome.reason, waiting_jobs=len(self._lanes))
-
-    def _link_answered(self) -> None:
-        now = self._clock.monotonic()
-        down_since = self._link.since
-        if self._link.answered(now) == "back" and down_since is not None:
-            self._story.back(now - down_since, waiting_jobs=len(self._lanes))
+            return Parcel(lane, first, first.message.body(now))
+        return None

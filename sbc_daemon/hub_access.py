@@ -39,9 +39,9 @@ class HubAccess:
             parts["trusted CAs"] = self._reload_trust
         return parts
 
-    def masked(self, text: str) -> str:
+    def masked(self, content: bytes) -> bytes:
         """What a server said, without the token: some repeat in an error what they were sent."""
-        return text if self._token is None else text.replace(self._token, "***")
+        return content if self._token is None else content.replace(self._token.encode(), b"***")
 
     def warnings(self) -> Iterator[str]:
         if self._token is not None and _in_clear(self._hub.url):

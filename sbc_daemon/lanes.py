@@ -1,11 +1,11 @@
 """Whose turn it is: every job with something undelivered is a lane, and lanes do not wait for each other. No I/O.
 
 A lane is in exactly one place: ready (in the order of `Queue`, then first come), put off until a time, or under way. A
-lane without anything to send is forgotten.
+lane without anything to send is forgotten. `turns` says which of them share a request.
 """
 
 import heapq
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
 
@@ -15,7 +15,8 @@ from sbc_daemon.outbox_room import RANK
 
 
 class Queue(IntEnum):
-    """Where a lane waits for its turn. Fresh: with news of this process's time. Found: by a start or a sweep.
+    """Where a lane waits for its turn. Fresh: with news since the hub can be reached. Found: by a start or a sweep, or
+    when an outage was over.
 
     Doubtful is a lane whose message was not taken the last time: tens of thousands of unknown jobs must not stand
     before the first line of a known one.
@@ -29,15 +30,6 @@ class Queue(IntEnum):
     DOUBTFUL = 5
 
 
-_FOUND_FIRST = (Queue.FOUND_STATE, Queue.FOUND_PROGRESS, Queue.FRESH_STATE, Queue.FRESH_PROGRESS)
-_TURNS: tuple[tuple[Queue, ...], ...] = (
-    *[tuple(Queue)] * 6,
-    (*_FOUND_FIRST, Queue.SAMPLE, Queue.DOUBTFUL),
-    (Queue.DOUBTFUL, *tuple(Queue)[:-1]),
-)
-"""Who is served first, turn by turn: a hub that cannot keep up with fresh news still hears the others now and then."""
-
-
 class Hold(Struct, frozen=True):
     """Since when (monotonic) and why the hub does not take a lane's messages for now."""
 
@@ -49,18 +41,19 @@ class Hold(Struct, frozen=True):
 class Lane(Struct, kw_only=True, eq=False):
     """`rank` is its next message's; 0 also where nobody has looked yet. `place` is void when it has moved on.
 
-    `failures` counts since a message was taken: with one the lane is doubtful, and under way it is on trial.
-    `turned_away_at` is since when the hub has said of its first message that it serves nobody now.
+    `failures` counts since a message was taken: with one the lane is doubtful. `alone`: a request that it shared with
+    others failed as a whole, and it may be the cause. `turned_away_at` is since when the hub has said of its first
+    message that it serves nobody now.
     """
 
     job_id: str
     rank: int = 0
     fresh: bool = True
     queue: Queue = Queue.FRESH_STATE
-    on_trial: bool = False
     under_way: bool = False
     delayed: bool = False
     woken: bool = False
+    alone: bool = False
     place: int = 0
     failures: int = 0
     stale_answers: int = 0
@@ -69,16 +62,11 @@ class Lane(Struct, kw_only=True, eq=False):
 
 
 class Lanes:
-    """At most `max_trials` doubtful lanes are under way at a time."""
-
-    def __init__(self, max_trials: int) -> None:
+    def __init__(self) -> None:
         self._lanes: dict[str, Lane] = {}
-        self._ready: list[deque[tuple[Lane, int]]] = [deque() for _ in Queue]
+        self._ready: list[OrderedDict[str, Lane]] = [OrderedDict() for _ in Queue]
         self._delayed: list[tuple[float, int, Lane]] = []
         self._places = 0
-        self._turns = 0
-        self._trials = 0
-        self._max_trials = max_trials
 
     def __len__(self) -> int:
         return len(self._lanes)
@@ -105,18 +93,27 @@ class Lanes:
                 lane = self._lanes[job_id] = Lane(job_id=job_id, fresh=False)
                 self._queue(lane, 0)
 
-    def take(self, now: float) -> Lane | None:
-        """The next lane to serve; it is under way until `again`, `put_off` or `finish` is called for it."""
-        self._release_due(now)
-        self._turns = (self._turns + 1) % len(_TURNS)
-        for queue in _TURNS[self._turns]:
-            lane = self._pop(queue) if queue is not Queue.DOUBTFUL or self._trials < self._max_trials else None
-            if lane is not None:
-                lane.under_way, lane.place, lane.woken = True, 0, False
-                lane.on_trial = queue is Queue.DOUBTFUL
-                self._trials += lane.on_trial
-                return lane
-        return None
+    def outage_over(self) -> None:
+        """What has waited through it is no news any more: what is said from now on goes before it."""
+        for lane in self:
+            lane.fresh = False
+        for queue in (Queue.FRESH_STATE, Queue.FRESH_PROGRESS):
+            for lane in list(self._ready[queue].values()):
+                self._queue(lane, lane.rank)
+
+    def ready(self, *queues: Queue) -> int:
+        """How many lanes wait in these."""
+        return sum(len(self._ready[queue]) for queue in queues)
+
+    def first(self, queue: Queue) -> Lane:
+        """The one whose turn is next there. Raises StopIteration where the queue is empty."""
+        return next(iter(self._ready[queue].values()))
+
+    def take(self, queue: Queue) -> Lane:
+        """The first of a queue that is not empty; under way until `again`, `put_off` or `finish` is called for it."""
+        _, lane = self._ready[queue].popitem(last=False)
+        lane.under_way, lane.place, lane.woken = True, 0, False
+        return lane
 
     def again(self, lane: Lane, rank: int) -> None:
         """It has more to send (or the same once more), of this rank as far as is known."""
@@ -125,13 +122,12 @@ class Lanes:
 
     def put_off(self, lane: Lane, until: float) -> None:
         """Not before `until` (monotonic seconds)."""
-        self._place(lane)
+        self._leave(lane)
         lane.delayed = True
         heapq.heappush(self._delayed, (until, lane.place, lane))
 
     def finish(self, lane: Lane) -> None:
         """Nothing of it waits: forget it, unless it was woken meanwhile."""
-        self._trial_over(lane)
         del self._lanes[lane.job_id]
         if lane.woken:
             self.wake(lane.job_id)
@@ -147,8 +143,14 @@ class Lanes:
     def outranked(self, lane: Lane, rank: int) -> bool:
         """Its next message is less urgent than thought, and a lane that goes before such a one is ready."""
         queue = _queue_of(lane, rank)
-        before = self._ready[:queue] if queue > lane.queue else []
-        return any(place == other.place for ready in before for other, place in ready)
+        return queue > lane.queue and any(self._ready[:queue])
+
+    def release_due(self, now: float) -> None:
+        """Those that were put off until now are ready."""
+        while self._delayed and self._delayed[0][0] <= now:
+            _, place, lane = heapq.heappop(self._delayed)
+            if place == lane.place:
+                self._queue(lane, lane.rank)
 
     def seconds_to_next(self, now: float) -> float | None:
         """Until a lane that was put off is due; None without one."""
@@ -156,38 +158,18 @@ class Lanes:
             heapq.heappop(self._delayed)
         return max(0.0, self._delayed[0][0] - now) if self._delayed else None
 
-    def _release_due(self, now: float) -> None:
-        while self._delayed and self._delayed[0][0] <= now:
-            _, place, lane = heapq.heappop(self._delayed)
-            if place == lane.place:
-                self._queue(lane, lane.rank)
-
     def _queue(self, lane: Lane, rank: int) -> None:
-        self._place(lane)
+        self._leave(lane)
         lane.rank = rank
         lane.queue = _queue_of(lane, rank)
-        ready = self._ready[lane.queue]
-        if len(ready) > 2 * len(self._lanes) + 16:
-            self._ready[lane.queue] = ready = deque((moved, place) for moved, place in ready if place == moved.place)
-        ready.append((lane, lane.place))
+        self._ready[lane.queue][lane.job_id] = lane
 
-    def _pop(self, queue: Queue) -> Lane | None:
-        ready = self._ready[queue]
-        while ready:
-            lane, place = ready.popleft()
-            if place == lane.place:
-                return lane
-        return None
-
-    def _place(self, lane: Lane) -> None:
-        self._trial_over(lane)
+    def _leave(self, lane: Lane) -> None:
+        """Wherever it is; what the heap has of it is void from now on."""
+        self._ready[lane.queue].pop(lane.job_id, None)
         self._places += 1
         lane.place = self._places
         lane.under_way = lane.delayed = False
-
-    def _trial_over(self, lane: Lane) -> None:
-        self._trials -= lane.on_trial
-        lane.on_trial = False
 
 
 def _queue_of(lane: Lane, rank: int) -> Queue:

@@ -20,6 +20,7 @@ class LinkState:
         self.failures = 0
         self.since: float | None = None
         self.last_heard: float | None = None
+        self.takes_batches = True
 
     @property
     def name(self) -> Literal["up", "down", "unknown"]:
@@ -58,10 +59,11 @@ class LinkState:
         return "lost" if self.failures == 2 else None
 
     def answered(self, now: float) -> Edge | None:
-        """The hub said something, whatever it was."""
+        """The hub said something, whatever it was. After a failure it may be another hub: it is offered batches."""
         self.last_heard = now
         noticed = self.failures >= 2
         if self.failures or self.since is None:
             self.since = now
+            self.takes_batches = True
         self.failures = 0
         return "back" if noticed else None

@@ -26,5 +26,8 @@ class LinkStory:
     def lost(self, reason: str, *, waiting_jobs: int) -> None:
         log.warning(fields("cannot reach the hub; messages wait in the outbox", reason=reason, jobs=waiting_jobs))
 
+    def no_batches(self, reason: str) -> None:
+        log.info(fields("hub takes no batches; backlogs go message by message", reason=reason))
+
     def back(self, seconds: float, *, waiting_jobs: int) -> None:
         log.warning(fields("hub answers again", after=duration(seconds), jobs=waiting_jobs))

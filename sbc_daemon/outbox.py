@@ -78,6 +78,10 @@ class Figures(Struct, frozen=True, kw_only=True):
     moved_aside: int = 0
 
 
+First = Entry | OutboxFull | None
+"""What a lane sends next; nothing; or why that cannot be told for now."""
+
+
 class Outbox(Protocol):
     async def open(self) -> Opened:
         """Open or begin anew. Raises only StateDirectoryHeld, when another process has the state directory."""
@@ -96,10 +100,19 @@ class Outbox(Protocol):
         """The jobs with something undelivered, oldest first."""
 
     async def first(self, job_id: str) -> Entry | None:
-        """What the job's lane sends next: its states in order, then its progress, then its samples."""
+        """What the job's lane sends next: its states in order, then its progress, then its samples.
 
-    async def delivered(self, entry: Entry) -> None:
-        """The hub answered 204: forget the entry, unless a newer value has taken its place meanwhile.
+        Raises OutboxFull where the disk cannot tell.
+        """
+
+    async def firsts(self, job_ids: Sequence[str], max_bytes: int) -> Sequence[First]:
+        """What each of these lanes sends next, in their order. Never raises for the disk.
+
+        Ends early, but not before the first, where more would take over `max_bytes` of memory in all.
+        """
+
+    async def delivered(self, *entries: Entry) -> None:
+        """The hub answered 204: forget the entries, unless a newer value has taken one's place meanwhile.
 
         Never fails: where the disk refuses, it is remembered and written down with the next change.
         """

@@ -10,7 +10,7 @@ import msgspec
 
 from sbc_daemon import outbox_room as room
 from sbc_daemon.message import Message
-from sbc_daemon.outbox import DeadLetter, Entry, Figures, JobRecord, Opened, OutboxFull, StateDirectoryHeld
+from sbc_daemon.outbox import DeadLetter, Entry, Figures, First, JobRecord, Opened, OutboxFull, StateDirectoryHeld
 from sbc_daemon.spillover import Spillover
 from telemetry_common.contract import encode
 
@@ -98,13 +98,17 @@ class MemoryOutbox:
             return best
         return self._spilled.pending(job_id) or best
 
-    async def delivered(self, entry: Entry) -> None:
-        if self._spilled.holds(entry):
-            self._spilled.delivered(entry)
-        elif self._disk.failure:
-            self._owed.append(entry)
-        else:
-            self._remove(entry)
+    async def firsts(self, job_ids: Sequence[str], max_bytes: int) -> Sequence[First]:
+        return room.bounded([await self.first(job_id) for job_id in job_ids], max_bytes)
+
+    async def delivered(self, *entries: Entry) -> None:
+        for entry in entries:
+            if self._spilled.holds(entry):
+                self._spilled.delivered(entry)
+            elif self._disk.failure:
+                self._owed.append(entry)
+            else:
+                self._remove(entry)
 
     async def renumber(self, entry: Entry, seq: int) -> Entry:
         if self._spilled.holds(entry):

@@ -1,10 +1,11 @@
 """How the outbox uses its room: what is sent and given up in which order, and who may use how much. No I/O."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sbc_daemon.message import Kind, Message
-from sbc_daemon.outbox import JobRecord, OutboxFull
+from sbc_daemon.outbox import Entry, First, JobRecord, OutboxFull
 from telemetry_common.clock import Moment, age_seconds
+from telemetry_common.contract import encode
 from telemetry_common.text import size
 
 RANK: dict[Kind, int] = {"state": 0, "progress": 1, "sample": 2}
@@ -43,6 +44,18 @@ def may_use_bytes(messages: Sequence[Message], known_jobs: set[str], cap: int) -
 
 def needed_bytes(bodies: Sequence[bytes], records: Sequence[JobRecord]) -> int:
     return sum(cost_bytes(len(body)) for body in bodies) + sum(cost_bytes(len(record.snapshot)) for record in records)
+
+
+def bounded(firsts: Iterable[First], max_bytes: int) -> list[First]:
+    """As many of these, in their order, as stay below `max_bytes` together; at least one."""
+    found: list[First] = []
+    left = max_bytes
+    for first in firsts:
+        left -= len(encode(first.message)) if isinstance(first, Entry) else 0
+        if left < 0 and found:
+            break
+        found.append(first)
+    return found
 
 
 def at_the_cap(cap: int) -> OutboxFull:

@@ -11,8 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from sbc_daemon import outbox_room as room
 from sbc_daemon.message import Message
-from sbc_daemon.outbox import DeadLetter, Entry, Figures, JobRecord, Opened, OutboxFull
+from sbc_daemon.outbox import DeadLetter, Entry, Figures, First, JobRecord, Opened, OutboxFull
 from sbc_daemon.outbox_file import OutboxFile
 from sbc_daemon.outbox_rows import Rows, key
 from sbc_daemon.spillover import Spillover
@@ -47,8 +48,11 @@ class SqliteOutbox:
     async def first(self, job_id: str) -> Entry | None:
         return await self._on_thread(lambda: self._first(job_id))
 
-    async def delivered(self, entry: Entry) -> None:
-        await self._on_thread(lambda: self._delivered(entry))
+    async def firsts(self, job_ids: Sequence[str], max_bytes: int) -> Sequence[First]:
+        return await self._on_thread(lambda: room.bounded(map(self._first_or_why_not, job_ids), max_bytes))
+
+    async def delivered(self, *entries: Entry) -> None:
+        await self._on_thread(lambda: self._delivered(entries))
 
     async def renumber(self, entry: Entry, seq: int) -> Entry:
         return await self._on_thread(lambda: self._renumber(entry, seq))
@@ -114,11 +118,20 @@ class SqliteOutbox:
             return spilled
         return entry if entry is not None and entry.message.kind == "state" else spilled or entry
 
-    def _delivered(self, entry: Entry) -> None:
-        if self._spilled.holds(entry):
-            self._spilled.delivered(entry)
+    def _first_or_why_not(self, job_id: str) -> First:
+        try:
+            return self._first(job_id)
+        except OutboxFull as full:
+            return full
+
+    def _delivered(self, entries: Sequence[Entry]) -> None:
+        on_disk = [entry for entry in entries if not self._spilled.holds(entry)]
+        for entry in entries:
+            if self._spilled.holds(entry):
+                self._spilled.delivered(entry)
+        if not on_disk:
             return
-        self._file.owed.add(key(entry))
+        self._file.owed.update(map(key, on_disk))
         with suppress(OutboxFull):
             self._file.write(lambda: None, synced=False, essential=True)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sbc_daemon.answers import MAX_RETRY_AFTER_SECONDS, NOT_LET_IN, Answer, judge
+from sbc_daemon.answers import MAX_RETRY_AFTER_SECONDS, NOT_LET_IN, Answer, judge, needs_singles
 
 NOW = 1_760_000_000.0
 
@@ -40,6 +40,20 @@ MEANINGS = [
 def test_each_status_has_one_meaning(status: int, verdict: str, scope: str) -> None:
     outcome = judge(Answer(status=status), NOW)
     assert (outcome.verdict, outcome.scope) == (verdict, scope)
+
+
+WHOLE = [(status, status in (200, 202, 204, 400, 404, 405, 413, 415, 422)) for status, _, _ in MEANINGS]
+
+
+@pytest.mark.parametrize(("status", "singly"), WHOLE)
+def test_a_batch_refused_as_a_whole_says_nothing_of_its_messages(status: int, singly: bool) -> None:
+    assert needs_singles(Answer(status=status)) is singly
+
+
+def test_a_batch_that_was_answered_one_by_one_or_not_at_all_stays_one() -> None:
+    assert not needs_singles(Answer(status=200, items=(Answer(status=400),)))
+    assert not needs_singles(Answer(failure="timeout"))
+    assert not needs_singles(Answer(failure="unreachable"))
 
 
 def test_no_hub_concerns_every_job_but_a_slow_answer_only_its_own() -> None:

@@ -18,6 +18,7 @@ def world() -> World:
 
 def test_no_more_than_max_in_flight_at_once(world: World) -> None:
     async def story(w: World) -> None:
+        w.hub.said_of_batches = [Answer(status=404)]
         await w.keep(*(message(n, job=f"j{n}") for n in range(1, 101)))
         await asyncio.sleep(2.0)
         assert await w.empty()

@@ -110,13 +110,13 @@ def test_a_broken_file_is_refused_on_reload_and_the_running_token_goes_on(token_
 
 def test_without_a_token_nothing_is_sent_and_nothing_is_reloaded() -> None:
     access = HubAccess(Hub())
-    assert (access.headers, access.reloadable, access.masked("text")) == ({}, {}, "text")
+    assert (access.headers, access.reloadable, access.masked(b"text")) == ({}, {}, b"text")
 
 
 def test_the_token_shows_in_no_text_about_its_holder(token_file: Path) -> None:
     access = HubAccess(Hub(token_file=str(token_file)))
     assert TOKEN not in f"{access!r} {access}"
-    assert access.masked(f"you sent Bearer {TOKEN}!") == "you sent Bearer ***!"
+    assert access.masked(f"you sent Bearer {TOKEN}!".encode()) == b"you sent Bearer ***!"
 
 
 @pytest.mark.parametrize(

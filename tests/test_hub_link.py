@@ -135,6 +135,19 @@ async def test_a_server_that_repeats_the_token_does_not_bring_it_into_the_journa
         assert (await link.post("j", b"{}")).detail == "cannot pass on Bearer ***"
 
 
+async def test_a_batch_is_one_post_and_a_hub_without_batches_is_heard(serve: Serve) -> None:
+    seen: list[tuple[str, bytes]] = []
+
+    async def refuse(request: web.Request) -> web.Response:
+        seen.append((request.path, await request.read()))
+        return web.json_response({"title": "Not Found"}, status=404)
+
+    async with link_to(await serve(refuse)) as link:
+        answer = await link.post_batch([("a", b'{"job_id":"a"}'), ("b", b'{"job_id":"b"}')])
+    assert (answer.status, answer.items, answer.detail) == (404, None, "Not Found")
+    assert seen == [("/api/v1/telemetry/batch", b'{"updates":[{"job_id":"a"},{"job_id":"b"}]}')]
+
+
 async def test_a_redirect_is_not_followed(serve: Serve) -> None:
     posts: list[str] = []
 

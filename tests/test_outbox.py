@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sbc_daemon import outbox_room
-from sbc_daemon.outbox import Outbox, OutboxFull, StateDirectoryHeld
+from sbc_daemon.outbox import Entry, Outbox, OutboxFull, StateDirectoryHeld
 from sbc_daemon.outbox_memory import MemoryDisk, MemoryOutbox
 from sbc_daemon.outbox_sqlite import SqliteOutbox
 from tests.support.messages import end, message, progress, record
@@ -55,6 +55,27 @@ async def test_a_kept_message_comes_back_as_it_was(outbox: Outbox) -> None:
     entry = await outbox.first("job-1")
     assert entry is not None
     assert entry.message == kept
+
+
+async def test_several_lanes_are_asked_and_emptied_together(outbox: Outbox) -> None:
+    await outbox.keep([message(1, job="a"), message(2, job="a"), progress(3, "b")], [], synced=True)
+    a, nothing, b = await outbox.firsts(["a", "none", "b"], MIB)
+    assert isinstance(a, Entry)
+    assert isinstance(b, Entry)
+    assert (a.message.seq, nothing, b.message.seq) == (1, None, 3)
+    await outbox.delivered(a, b)
+    left = await outbox.firsts(["a", "none", "b"], MIB)
+    assert [first.message.seq if isinstance(first, Entry) else first for first in left] == [2, None, None]
+    assert await outbox.waiting() == ["a"]
+
+
+async def test_lanes_are_asked_only_as_far_as_their_messages_fit(outbox: Outbox) -> None:
+    await outbox.keep([message(n, job=f"j{n}", size=2000) for n in range(5)], [], synced=True)
+    jobs = [f"j{n}" for n in range(5)]
+    assert len(await outbox.firsts(jobs, 3 * 2000)) == 2
+    assert len(await outbox.firsts(jobs, 0)) == 1
+    assert len(await outbox.firsts(jobs, MIB)) == 5
+    assert await outbox.firsts([], MIB) == []
 
 
 async def test_of_progress_only_the_newest_is_kept(outbox: Outbox) -> None:

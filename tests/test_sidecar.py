@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -36,6 +36,10 @@ class Hub:
         self.got.append(json.loads(body))
         seq = str(self.got[-1]["seq"])
         return Answer(status=204, headers={"telemetry-seq": seq, "telemetry-status": self.got[-1]["status"]})
+
+    async def post_batch(self, messages: Sequence[tuple[str, bytes]]) -> Answer:
+        answers = [await self.post(*message) for message in messages]
+        return answers[0] if self.away else Answer(status=200, items=tuple(answers))
 
     async def close(self) -> None: ...
 

@@ -1,7 +1,7 @@
 """A hub in memory at the sidecar's edge: it answers as told, and remembers what it was sent."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -35,6 +35,9 @@ class ScriptedHub:
         self._monotonic = monotonic
         self._latency_seconds = latency_seconds
         self.posts: list[Post] = []
+        self.batches: list[list[str]] = []
+        """The jobs of each, taken or not."""
+        self.said_of_batches: list[Answer] = []
         self.stored: dict[str, int] = {}
         self.up = True
         self.special: dict[str, list[Answer]] = {}
@@ -54,6 +57,26 @@ class ScriptedHub:
                 return TIMEOUT
             await asyncio.sleep(self._latency_seconds)
             return self._answer(post)
+        finally:
+            self.in_flight -= 1
+
+    async def post_batch(self, messages: Sequence[tuple[str, bytes]]) -> Answer:
+        """Each message as if it had come alone, where the hub takes batches and nothing special is to be said of it."""
+        posts = [Post(self._monotonic(), job_id, decode_update(body)) for job_id, body in messages]
+        self.batches.append([post.job_id for post in posts])
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            if not self.hanging.isdisjoint(post.job_id for post in posts):
+                await asyncio.sleep(self.timeout_seconds)
+                return TIMEOUT
+            await asyncio.sleep(self._latency_seconds)
+            if not self.up:
+                return UNREACHABLE
+            if self.said_of_batches:
+                return self.said_of_batches.pop(0)
+            self.posts += posts
+            return Answer(status=200, items=tuple(map(self._answer, posts)))
         finally:
             self.in_flight -= 1
 
