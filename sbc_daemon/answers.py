@@ -28,6 +28,7 @@ Failure = Literal["unreachable", "timeout"]
 
 _REJECT = frozenset({400, 413, 415, 422})
 _NO_BATCHES = _REJECT | {404, 405}
+_NOT_SERVING = frozenset({502, 503, 504})
 _RETRY_LANE = frozenset({408, 425})
 _RETRY_LINK = frozenset({429, 502, 503, 504})
 NOT_LET_IN = (401, 403)
@@ -79,6 +80,11 @@ def judge(answer: Answer, now_wall: float) -> Outcome:
     verdict, scope = _classify(answer.status)
     wait = _retry_after(answer.headers.get("retry-after", ""), now_wall) if verdict == "retry" else 0.0
     return Outcome(verdict=verdict, scope=scope, reason=_reason(answer), not_before_seconds=wait)
+
+
+def serves(answer: Answer) -> bool:
+    """Whether there is a hub that does its work, whatever it thinks of the message: no other needs to be asked."""
+    return answer.failure is None and answer.status not in _NOT_SERVING
 
 
 def needs_singles(answer: Answer) -> bool:

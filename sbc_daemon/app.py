@@ -10,6 +10,8 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from msgspec import structs
+
 from sbc_daemon.attachments import Attachments
 from sbc_daemon.complaints import Complaints
 from sbc_daemon.config import SidecarSettings
@@ -100,7 +102,7 @@ class Sidecar:
 
     def status(self) -> str:
         """One line for a person."""
-        link = self.forwarder.hub_state(self._settings.hub.url).link
+        link = self.forwarder.hub_state().link
         hub = {"up": "hub reachable", "down": "hub unreachable", "unknown": "hub not tried yet"}[link]
         running = self.intake.jobs.running_count()
         return f"{running} job{'' if running == 1 else 's'} running, {len(self._waiting)} waiting for the hub, {hub}"
@@ -115,7 +117,7 @@ class Sidecar:
             version=__version__,
             pid=os.getpid(),
             started_at=self._started_at,
-            hub=self.forwarder.hub_state(self._settings.hub.url),
+            hub=structs.replace(self.forwarder.hub_state(), first_url=self._settings.hub.url),
             outbox=outbox_state(self._figures, self._clock.wall()),
             counters=self.counters(),
             jobs=tuple(
@@ -144,6 +146,7 @@ class Sidecar:
             tasks = [
                 group.create_task(self.intake.run(), name="intake"),
                 group.create_task(self.forwarder.run(), name="forwarder"),
+                group.create_task(self._hub.tend(), name="hub routes"),
                 group.create_task(self._keep_looking(), name="outbox figures"),
                 group.create_task(self._lifecycle.vouch(self.status, ping_seconds or STATUS_SECONDS), name="vouching"),
             ]

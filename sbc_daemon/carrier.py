@@ -86,9 +86,9 @@ class Carrier:
     def _send_singly(self, parcels: Sequence[Parcel], outcome: Outcome) -> None:
         """The hub answers, and takes no batches: an older one, or one behind something that does not let them pass."""
         self._link_answered()
-        if self._link.takes_batches:
+        if self._link.no_batches_at != self._hub.url:
             self._story.no_batches(outcome.reason)
-        self._link.takes_batches = False
+        self._link.no_batches_at = self._hub.url
         for parcel in parcels:
             self._lanes.again(parcel.lane, parcel.rank)
 

@@ -15,6 +15,14 @@ class Hub(Struct, frozen=True, forbid_unknown_fields=True):
     url: Annotated[str, about("The hub. The default is the near end of the appliance's tunnel.")] = (
         "http://127.0.0.1:8082"
     )
+    fallback_urls: Annotated[
+        tuple[str, ...],
+        about(
+            "Other ways to the hub, or another on its database: tried in this order when `url` does not serve.\n"
+            "While one of them is used, every 30 s it is looked whether an earlier one is back.",
+            max_length=7,
+        ),
+    ] = ()
     token_file: Annotated[
         str,
         about(
@@ -33,16 +41,24 @@ class Hub(Struct, frozen=True, forbid_unknown_fields=True):
     max_in_flight: Annotated[int, about("Requests under way at once, each for another job.", ge=1, le=256)] = 8
 
     def __post_init__(self) -> None:
-        if not _is_address(self.url):
-            raise ValueError(f"`url` must be http://HOST[:PORT] or https://HOST[:PORT], not {self.url!r}")
+        for key, url in (("url", self.url), *(("fallback_urls", url) for url in self.fallback_urls)):
+            if not _is_address(url):
+                raise ValueError(f"`{key}` must be http://HOST[:PORT] or https://HOST[:PORT], not {url!r}")
+        if len(set(self.urls)) < len(self.urls):
+            raise ValueError("`fallback_urls` must be other URLs than `url`, and each must be there once")
         _absolute("token_file", self.token_file)
         _absolute("ca_file", self.ca_file)
         if self.ca_file and not self.with_tls:
-            raise ValueError("`ca_file` is given, but `url` is not https://")
+            raise ValueError("`ca_file` is given, but no URL is https://")
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """All of them, in the order in which they are tried."""
+        return (self.url, *self.fallback_urls)
 
     @property
     def with_tls(self) -> bool:
-        return self.url.startswith("https://")
+        return any(url.startswith("https://") for url in self.urls)
 
 
 def _absolute(key: str, path: str) -> None:

@@ -53,6 +53,7 @@ class Forwarder:
         beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._outbox = outbox
+        self._hub = hub
         self._clock = clock
         self._most = max_in_flight
         self._beat = beat
@@ -106,10 +107,10 @@ class Forwarder:
         """Since the start: delivered, duplicate, stale, final, retried, rejected."""
         return dict(self._courier.counters)
 
-    def hub_state(self, url: str) -> HubState:
+    def hub_state(self) -> HubState:
         since = self._link.since
         return HubState(
-            url=url,
+            url=self._hub.url,
             link=self._link.name,
             since_seconds=None if since is None else self._clock.monotonic() - since,
             last_answer=self._story.last_answer,
@@ -131,8 +132,9 @@ class Forwarder:
 
     def _dispatch(self, tasks: asyncio.TaskGroup) -> None:
         now = self._clock.monotonic()
+        batches = not self._link.failures and self._link.no_batches_at != self._hub.url
         while (free := self._link.free_slots(now, self._in_flight, self._most)) > 0:
-            turn = self._turns.next(now, free, batches=self._link.takes_batches and not self._link.failures)
+            turn = self._turns.next(now, free, batches=batches)
             if turn is None:
                 return
             self._in_flight += 1

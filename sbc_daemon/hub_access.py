@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from sbc_daemon.config import Hub
 from sbc_daemon.hub_token import read_token
 from sbc_daemon.hub_trust import trusting
+from telemetry_common.logs import fields
 
 
 class HubAccess:
@@ -44,8 +45,8 @@ class HubAccess:
         return content if self._token is None else content.replace(self._token.encode(), b"***")
 
     def warnings(self) -> Iterator[str]:
-        if self._token is not None and _in_clear(self._hub.url):
-            yield "the token crosses the network in clear: hub.url is not https"
+        for url in filter(_in_clear, self._hub.urls if self._token is not None else ()):
+            yield fields("the token crosses the network in clear: the hub's URL is not https", url=url)
 
     def _read_token(self) -> str | None:
         return read_token(Path(self._hub.token_file), self._environ) if self._hub.token_file else None

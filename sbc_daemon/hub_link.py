@@ -29,6 +29,10 @@ _Read = Callable[[int, Mapping[str, str], bytes], Answer]
 
 
 class HubLink(Protocol):
+    @property
+    def url(self) -> str:
+        """Where the hub is asked now."""
+
     async def post(self, job_id: str, body: bytes) -> Answer:
         """Hand one message to the hub. Never raises for what the network or the hub does."""
 
@@ -37,6 +41,9 @@ class HubLink(Protocol):
 
         The answer has `items`, one a message in order, where the hub answered each.
         """
+
+    async def tend(self) -> None:
+        """For ever: what has to be done besides. Runs as a task of its own."""
 
     async def close(self) -> None: ...
 
@@ -58,32 +65,36 @@ class _Pool:
 
 
 class HttpHubLink:
-    """POST {url}/api/v1/telemetry/... No proxies, no redirects, only trusted hubs, bounded answers.
+    """One way to the hub: POST {url}/api/v1/telemetry/... No proxies, no redirects, only trusted hubs, bounded answers.
 
     After a failure the next request connects anew: an idle connection to a hub that was replaced behind an address
     would swallow the next message until its timeout.
     """
 
     def __init__(self, url: str, timeout_seconds: float, access: HubAccess) -> None:
-        self._base = url.rstrip("/") + "/api/v1/telemetry/"
+        self.url = url
+        self._base = url.rstrip("/") + "/api/v1/"
         self._timeout_seconds = timeout_seconds
         self._access = access
         self._pool: _Pool | None = None
 
     async def post(self, job_id: str, body: bytes) -> Answer:
-        return await self._request(f"backup/{quote(job_id, safe='')}", body, MAX_ANSWER_BYTES, read_answer)
+        return await self._request(f"telemetry/backup/{quote(job_id, safe='')}", body, MAX_ANSWER_BYTES, read_answer)
 
     async def post_batch(self, messages: Sequence[tuple[str, bytes]]) -> Answer:
         body = b'{"updates":[' + b",".join(body for _, body in messages) + b"]}"
         read = partial(read_batch_answer, job_ids=[job_id for job_id, _ in messages])
-        return await self._request("batch", body, MAX_BATCH_ANSWER_BYTES, read)
+        return await self._request("telemetry/batch", body, MAX_BATCH_ANSWER_BYTES, read)
+
+    async def alive(self) -> bool:
+        return (await self._request("health", None, MAX_ANSWER_BYTES, read_answer)).status == 200
 
     async def close(self) -> None:
         pool, self._pool = self._pool, None
         if pool is not None:
             await pool.session.close()
 
-    async def _request(self, path: str, body: bytes, most_bytes: int, read: _Read) -> Answer:
+    async def _request(self, path: str, body: bytes | None, most_bytes: int, read: _Read) -> Answer:
         distrusted = self._let_go_of_distrusted()
         pool = self._pool = self._pool or _Pool(self._timeout_seconds, self._access.tls)
         pool.in_use += 1
@@ -108,11 +119,14 @@ class HttpHubLink:
         return None if pool.in_use else pool
 
     async def _exchange(
-        self, session: aiohttp.ClientSession, path: str, body: bytes, most_bytes: int, read: _Read
+        self, session: aiohttp.ClientSession, path: str, body: bytes | None, most_bytes: int, read: _Read
     ) -> Answer:
         try:
             url = URL(self._base + path, encoded=True)
-            async with session.post(url, data=body, headers=self._access.headers, allow_redirects=False) as response:
+            method = "GET" if body is None else "POST"
+            async with session.request(
+                method, url, data=body, headers=self._access.headers, allow_redirects=False
+            ) as response:
                 headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
                 content = b"" if response.status == 204 else await _bounded(response, most_bytes)
                 return read(response.status, headers, self._access.masked(content))

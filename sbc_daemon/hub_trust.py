@@ -36,8 +36,8 @@ def distrust(error: Exception, host: str) -> str:
     reasons = {
         _NOT_YET_VALID: "it is not valid yet; is this machine's clock right?",
         _EXPIRED: "it has expired; is this machine's clock right?",
-        _OTHER_NAME: f"it is not for {host}, the name in hub.url",
-        _OTHER_ADDRESS: f"it is not for {host}, the address in hub.url",
+        _OTHER_NAME: f"it is not for {host}, the name in the hub's URL",
+        _OTHER_ADDRESS: f"it is not for {host}, the address in the hub's URL",
     }
     reason = reasons.get(code, f"{words}; hub.ca_file names the CA to trust")
     return f"the hub's certificate is not trusted: {reason}"

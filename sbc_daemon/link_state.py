@@ -20,7 +20,7 @@ class LinkState:
         self.failures = 0
         self.since: float | None = None
         self.last_heard: float | None = None
-        self.takes_batches = True
+        self.no_batches_at: str | None = None
 
     @property
     def name(self) -> Literal["up", "down", "unknown"]:
@@ -64,6 +64,6 @@ class LinkState:
         noticed = self.failures >= 2
         if self.failures or self.since is None:
             self.since = now
-            self.takes_batches = True
+            self.no_batches_at = None
         self.failures = 0
         return "back" if noticed else None

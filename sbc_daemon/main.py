@@ -13,6 +13,7 @@ from sbc_daemon.config import DEFAULT_PATH, PREFIX, SidecarSettings
 from sbc_daemon.control import ControlServer
 from sbc_daemon.hub_access import HubAccess
 from sbc_daemon.hub_link import HttpHubLink
+from sbc_daemon.hub_routes import HubRoutes
 from sbc_daemon.listener import Listener, SocketInUse, listening_socket
 from sbc_daemon.outbox import Outbox, StateDirectoryHeld
 from sbc_daemon.outbox_sqlite import SqliteOutbox
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 async def _serve(config: SidecarSettings, read_settings: Callable[[], SidecarSettings]) -> None:
-    log.info(logs.fields("starting", version=__version__, socket=config.socket.path, hub=config.hub.url))
+    log.info(logs.fields("starting", version=__version__, socket=config.socket.path, hub=" ".join(config.hub.urls)))
     access = HubAccess(config.hub)
     for warning in access.warnings():
         log.warning(warning)
@@ -35,7 +36,7 @@ async def _serve(config: SidecarSettings, read_settings: Callable[[], SidecarSet
     clock = SystemClock()
     lifecycle = Lifecycle(SystemdNotifier(), clock)
     outbox = SqliteOutbox(Path(config.outbox.directory), config.outbox.max_bytes, clock)
-    hub = HttpHubLink(config.hub.url, config.hub.timeout_seconds, access)
+    hub = HubRoutes([HttpHubLink(url, config.hub.timeout_seconds, access) for url in config.hub.urls])
     sidecar = await Sidecar.opened(config, clock, outbox, hub, PidfdProcesses(), lifecycle)
     listener = Listener(bound, sidecar.converse, sidecar.intake, config.socket.max_connections, clock)
     sidecar.attachments.read_all = listener.read_all

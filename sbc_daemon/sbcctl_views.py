@@ -95,7 +95,8 @@ def _who(lanes: Sequence[HeldLane]) -> str:
 
 def _hub(status: Status) -> str:
     hub = status.hub
-    lines = [f"hub     {printable(hub.url)} {hub.link}{_since(hub.since_seconds)}"]
+    instead = f", in place of {printable(hub.first_url)}" if hub.first_url not in (None, hub.url) else ""
+    lines = [f"hub     {printable(hub.url)} {hub.link}{_since(hub.since_seconds)}{instead}"]
     if hub.last_error:
         lines.append(f"error   {printable(hub.last_error)}")
     return "\n".join(lines)

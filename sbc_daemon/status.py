@@ -6,9 +6,12 @@ from msgspec import Struct
 
 
 class HubState(Struct, frozen=True, kw_only=True):
-    """`since_seconds` is how long the link has been as it is; None before anything was tried."""
+    """`url` is the one in use, `first_url` the one that would be if it served. `since_seconds` is how long the link has
+    been as it is; None before anything was tried.
+    """
 
     url: str
+    first_url: str | None = None
     link: Literal["up", "down", "unknown"]
     since_seconds: float | None = None
     last_answer: str | None = None

@@ -57,7 +57,7 @@ def test_while_the_hub_is_away_one_probe_at_a_time_at_most_five_seconds_apart(wo
         assert w.hub.most_in_flight == 1
         assert max(b - a for a, b in itertools.pairwise(times)) <= 5.1
         assert len(times) < 600
-        assert w.forwarder.hub_state("u").link == "down"
+        assert w.forwarder.hub_state().link == "down"
 
     world.play(story)
 
@@ -196,6 +196,6 @@ def test_it_makes_its_turns_with_nothing_to_do(world: World) -> None:
     async def story(w: World) -> None:
         await asyncio.sleep(60.0)
         assert 30 <= w.beats <= 70
-        assert w.forwarder.hub_state("u").link == "unknown"
+        assert w.forwarder.hub_state().link == "unknown"
 
     world.play(story)

@@ -72,7 +72,7 @@ async def test_another_cas_certificate_is_not_trusted(tmp_path: Path, ca: Pair, 
 
 async def test_a_certificate_for_another_address_is_not_trusted(tmp_path: Path, ca: Pair) -> None:
     answer = await said(server(tmp_path, ca, names="DNS:hub.example"), ca.certificate)
-    expected = "the hub's certificate is not trusted: it is not for 127.0.0.1, the address in hub.url"
+    expected = "the hub's certificate is not trusted: it is not for 127.0.0.1, the address in the hub's URL"
     assert (answer.failure, answer.detail) == ("unreachable", expected)
 
 
@@ -82,7 +82,7 @@ async def test_a_certificate_for_another_name_is_not_trusted(tmp_path: Path, ca:
         link = HttpHubLink(url, 5.0, HubAccess(Hub(url=url, ca_file=str(ca.certificate))))
         answer = await link.post("j1", BODY)
         await link.close()
-    assert answer.detail == "the hub's certificate is not trusted: it is not for localhost, the name in hub.url"
+    assert answer.detail == "the hub's certificate is not trusted: it is not for localhost, the name in the hub's URL"
 
 
 async def test_an_expired_certificate_is_not_trusted(tmp_path: Path, ca: Pair) -> None:

@@ -112,6 +112,15 @@ async def test_trouble_is_in_the_headline_and_the_exit_code(
     assert words in capsys.readouterr().out.splitlines()[0]
 
 
+async def test_a_hub_that_is_used_in_place_of_the_first_is_said_so(
+    box: Box, capsys: pytest.CaptureFixture[str]
+) -> None:
+    box.status = structs.replace(CALM, hub=structs.replace(CALM.hub, first_url="https://hub.example"))
+    assert await box.run("status") == FINE
+    shown = capsys.readouterr().out.splitlines()[-1]
+    assert shown == "hub     http://127.0.0.1:8082 up for 1m1s, in place of https://hub.example"
+
+
 async def test_what_holds_many_jobs_alike_is_one_line(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
     lanes = [structs.replace(HELD, job_id=f"j{n}", status=401, reason="401 a token is needed") for n in range(3)]
     box.status = structs.replace(CALM, held=(HELD, *lanes))

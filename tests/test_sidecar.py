@@ -25,6 +25,8 @@ NOTHING = Figures(states=0, progress=0, samples=0, dead_letters=0, bytes_used=0,
 class Hub:
     """Takes what it gets, unless it is away."""
 
+    url = "http://hub.example"
+
     def __init__(self) -> None:
         self.away = False
         self.got: list[dict[str, Any]] = []
@@ -40,6 +42,9 @@ class Hub:
     async def post_batch(self, messages: Sequence[tuple[str, bytes]]) -> Answer:
         answers = [await self.post(*message) for message in messages]
         return answers[0] if self.away else Answer(status=200, items=tuple(answers))
+
+    async def tend(self) -> None:
+        await asyncio.Event().wait()
 
     async def close(self) -> None: ...
 

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from sbc_daemon.forwarder import Forwarder
+from sbc_daemon.hub_link import HubLink
+from sbc_daemon.hub_routes import HubRoutes
 from sbc_daemon.message import Message
 from sbc_daemon.outbox import OutboxFull
 from sbc_daemon.outbox_memory import MemoryDisk, MemoryOutbox
@@ -22,22 +24,25 @@ class World:
         self.disk = MemoryDisk()
         self.outbox = MemoryOutbox(disk=self.disk)
         self.hub = ScriptedHub(self.clock.monotonic)
+        self.routes: HubRoutes | None = None
+        """What stands between forwarder and hubs, where there are several."""
         self.beats = 0
 
     def play(self, story: Callable[["World"], Awaitable[None]]) -> None:
         run_virtual(self._play(story), self.clock)
 
     async def _play(self, story: Callable[["World"], Awaitable[None]]) -> None:
+        hub = self.routes or self.hub
         self.forwarder = Forwarder(
             self.outbox,
-            self.hub,
+            hub,
             Sequence(self.clock),
             self.clock,
             max_in_flight=8,
             rng=random.Random(7),
             beat=self._beat,
         )
-        running = asyncio.create_task(self.forwarder.run())
+        running = asyncio.create_task(self._run(hub))
         telling = asyncio.ensure_future(story(self))
         done, _ = await asyncio.wait({running, telling}, return_when=asyncio.FIRST_COMPLETED)
         assert telling in done, f"the forwarder died: {running}"
@@ -45,6 +50,11 @@ class World:
         running.cancel()
         with suppress(asyncio.CancelledError):
             await running
+
+    async def _run(self, hub: HubLink) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.forwarder.run())
+            tasks.create_task(hub.tend())
 
     def _beat(self) -> None:
         self.beats += 1

@@ -31,7 +31,10 @@ def ok(result: str = "", *, seq: int | None = None, status: str = "running") -> 
 class ScriptedHub:
     """`answer(post)` decides; by default everything is taken, with `seq` guarded as the real hub does."""
 
-    def __init__(self, monotonic: Callable[[], float], latency_seconds: float = 0.005) -> None:
+    def __init__(
+        self, monotonic: Callable[[], float], latency_seconds: float = 0.005, url: str = "http://hub.example"
+    ) -> None:
+        self.url = url
         self._monotonic = monotonic
         self._latency_seconds = latency_seconds
         self.posts: list[Post] = []
@@ -42,6 +45,7 @@ class ScriptedHub:
         self.up = True
         self.special: dict[str, list[Answer]] = {}
         self.hanging: set[str] = set()
+        self.hung = False
         self.timeout_seconds = 15.0
         self.in_flight = 0
         self.most_in_flight = 0
@@ -52,7 +56,7 @@ class ScriptedHub:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            if job_id in self.hanging:
+            if self.hung or job_id in self.hanging:
                 await asyncio.sleep(self.timeout_seconds)
                 return TIMEOUT
             await asyncio.sleep(self._latency_seconds)
@@ -67,7 +71,7 @@ class ScriptedHub:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            if not self.hanging.isdisjoint(post.job_id for post in posts):
+            if self.hung or not self.hanging.isdisjoint(post.job_id for post in posts):
                 await asyncio.sleep(self.timeout_seconds)
                 return TIMEOUT
             await asyncio.sleep(self._latency_seconds)
@@ -79,6 +83,12 @@ class ScriptedHub:
             return Answer(status=200, items=tuple(map(self._answer, posts)))
         finally:
             self.in_flight -= 1
+
+    async def alive(self) -> bool:
+        return self.up and not self.hung
+
+    async def tend(self) -> None:
+        await asyncio.Event().wait()
 
     async def close(self) -> None:
         return
