@@ -121,10 +121,17 @@ class Courier:
         hold, lane.hold = lane.hold, None
         if hold is None:
             return
-        others = 0 if hold.status == _UNKNOWN_JOB else self._lanes.release(hold.status)
+        others = 0 if hold.status == _UNKNOWN_JOB else self._release_all(hold.status)
         after = duration(self._clock.monotonic() - hold.since)
-        if hold.status == _UNKNOWN_JOB or others or not self._held_for(hold.status):
-            log.warning(fields("hub takes messages again", job=lane.job_id, after=after, other_jobs=others or None))
+        log.warning(fields("hub takes messages again", job=lane.job_id, after=after, other_jobs=others or None))
+
+    def _release_all(self, status: int) -> int:
+        """Forgotten at once, not job by job: ten thousand of them must not look at each other."""
+        others = self._lanes.release(status)
+        for lane in self._lanes:
+            if lane.hold is not None and lane.hold.status == status:
+                lane.hold = None
+        return others
 
     def _held_for(self, status: int) -> bool:
         return any(lane.hold is not None and lane.hold.status == status for lane in self._lanes)

@@ -139,7 +139,7 @@ class Forwarder:
                 return
             self._in_flight += 1
             name = f"forwarder: {turn.lanes[0].job_id}"
-            tasks.create_task(self._turn(turn, probe=self._link.begin()), name=name)
+            tasks.create_task(self._turn(turn, probe=self._link.begin(now)), name=name)
 
     async def _pause(self) -> None:
         """Until something changed, a lane or the probe is due, or it is time to look round."""

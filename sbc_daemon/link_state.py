@@ -1,6 +1,7 @@
 """Whether the hub can be reached, as one judgement for all lanes. No I/O.
 
 While it cannot, one request at a time asks for it (any lane's), and all the others wait without a penalty of their own.
+A request that hangs is not waited for by the next: it may be its job's own trouble.
 One failure may be a connection that the hub closed in the same moment; the second in a row is an outage.
 """
 
@@ -12,10 +13,15 @@ from sbc_daemon.backoff import probe_delay
 Edge = Literal["lost", "back"]
 
 
+PROBE_PATIENCE_SECONDS = 3.0
+"""A hub that is there has answered by then."""
+
+
 class LinkState:
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._probing = False
+        self._probes = 0
+        self._probed_at = 0.0
         self._not_before = 0.0
         self.failures = 0
         self.since: float | None = None
@@ -32,21 +38,25 @@ class LinkState:
         """How many requests may start now; the probe may be one more than `most`, which may all hang."""
         if not self.failures:
             return most - in_flight
-        return int(not self._probing and now >= self._not_before and in_flight <= most)
+        return int(now >= self._probe_at() and in_flight <= most)
 
     def seconds_to_probe(self, now: float) -> float | None:
         """Until the next probe may start; None where none is waited for."""
-        return max(0.0, self._not_before - now) if self.failures and not self._probing else None
+        return max(0.0, self._probe_at() - now) if self.failures else None
 
-    def begin(self) -> bool:
+    def _probe_at(self) -> float:
+        return max(self._not_before, self._probed_at + PROBE_PATIENCE_SECONDS if self._probes else 0.0)
+
+    def begin(self, now: float) -> bool:
         """A request starts; whether it is the probe. `end_probe` must follow if it is."""
         if not self.failures:
             return False
-        self._probing = True
+        self._probes += 1
+        self._probed_at = now
         return True
 
     def end_probe(self) -> None:
-        self._probing = False
+        self._probes -= 1
 
     def lost(self, now: float, *, probe: bool, not_before_seconds: float) -> Edge | None:
         """A request found no hub. Those that were under way when it went say nothing new."""

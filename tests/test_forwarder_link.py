@@ -119,6 +119,34 @@ def test_a_job_whose_requests_hang_delays_no_other(world: World) -> None:
     world.play(story)
 
 
+def test_news_does_not_wait_for_the_only_other_job_whose_request_hangs(world: World) -> None:
+    async def story(w: World) -> None:
+        w.hub.hanging.add("bad")
+        await w.keep(message(1, job="bad"))
+        await asyncio.sleep(40.0)
+        assert w.forwarder.hub_state().link == "down"
+        await w.keep(message(2, job="good"))
+        await asyncio.sleep(6.0)
+        assert "good" in w.hub.stored
+
+    world.play(story)
+
+
+def test_while_the_hub_hangs_it_is_asked_by_few(world: World) -> None:
+    async def story(w: World) -> None:
+        w.hub.hung = True
+        await w.keep(*(message(n, job=f"j{n}") for n in range(1, 101)))
+        await asyncio.sleep(60.0)
+        w.hub.most_in_flight = 0
+        await asyncio.sleep(600.0)
+        assert w.hub.most_in_flight <= 5
+        w.hub.hung = False
+        await asyncio.sleep(10.0)
+        assert len(w.hub.stored) == 100
+
+    world.play(story)
+
+
 def test_a_job_that_makes_the_hub_fail_delays_no_other_and_is_never_given_up(world: World) -> None:
     async def story(w: World) -> None:
         w.hub.special["bad"] = [Answer(status=500)] * 40
