@@ -1,6 +1,6 @@
 # The two commands: `make demo` shows the main job, `make test` proves it. Both do all set-up themselves.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test bench-hub bench-ways lock clean
+.PHONY: help setup demo check test bench-hub bench-ways bench-drain lock clean
 BIN := .venv/bin
 
 help: ## what can be made here
@@ -26,6 +26,9 @@ bench-hub: setup ## what the hub takes and costs, each figure beside its referen
 
 bench-ways: setup ## other ways to store updates and to build the hub, side by side
 	@$(BIN)/python -m benchmarks.bench_ways
+
+bench-drain: setup ## how soon 1,000 and 10,000 jobs are up to date after the hub's return
+	@$(BIN)/python -m benchmarks.bench_drain
 
 lock: ## write the hash-locked requirements anew from pyproject.toml (for maintainers; needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml -o packaging/requirements.lock
