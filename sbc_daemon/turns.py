@@ -14,8 +14,8 @@ from sbc_daemon.lanes import Lane, Lanes, Queue
 MAX_ITEMS = 500
 """Of a batch; the hub takes no more."""
 SHARE = 4
-"""Of the requests under way at most one in so many (but one) is a batch of the backlog, and one in so many is for jobs
-whose message the hub did not take the last time."""
+"""Of the requests that may be under way, one in so many (at least one) may be a batch of the backlog, and as many for
+jobs whose message the hub did not take the last time."""
 _FRESH = (Queue.FRESH_STATE, Queue.FRESH_PROGRESS)
 _CERTAIN = tuple(Queue)[:-1]
 _FOUND_FIRST = (Queue.FOUND_STATE, Queue.FOUND_PROGRESS, *_FRESH, Queue.SAMPLE)
