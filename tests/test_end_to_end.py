@@ -49,7 +49,7 @@ def test_a_backup_killed_as_a_whole_is_failed_with_the_reason_within_two_seconds
     hub: RealHub, sidecar: RealSidecar, job: str, images: list[Image], tmp_path: Path
 ) -> None:
     with Backup(job, images, tmp_path, 30.0, sidecar.socket) as backup:
-        hub.wait_for(job, "running")
+        eventually(lambda: hub.disk_statuses(job) == ["running", "running"])
         assert backup.running()
         backup.kill()
         failed = hub.wait_for(job, "failed", seconds=2)
