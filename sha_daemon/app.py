@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from sha_daemon.config import HubSettings
+from sha_daemon.config import HubSettings, streams_at_once
 from sha_daemon.database import Database
 from sha_daemon.health import Figures, Health
 from sha_daemon.ingest import Ingest
@@ -81,7 +81,7 @@ class Hub:
             clock,
             self.listening.estimate_us,
             self._thresholds,
-            min(settings.listen.max_streams, settings.listen.max_connections // 2),
+            streams_at_once(settings.listen),
         )
         self.parts = {kind.name: self._parts(kind) for kind in JOB_TYPES}
         self.pruning = self._pruning(settings.history.retention_days)

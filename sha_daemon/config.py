@@ -20,7 +20,14 @@ class Listen(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = "127.0.0.1:8082"
     max_connections: Annotated[
-        int, about("Senders and readers connected at once; a further one gets 503.", ge=1, le=100_000)
+        int,
+        about(
+            "Senders and readers connected at once; a further one gets 503.\n"
+            "Each takes a file descriptor, the hub itself 192 (LimitNOFILE= of the unit is 8192). Where there are not\n"
+            "enough it takes fewer connections, and says so.",
+            ge=1,
+            le=100_000,
+        ),
     ] = 4000
     max_streams: Annotated[
         int,
@@ -73,6 +80,11 @@ def host_and_port(address: str) -> tuple[str, int]:
     if not (host and port.isascii() and port.isdigit() and int(port) < 65536):
         raise ValueError(f"`address` must be HOST:PORT, such as 127.0.0.1:8082, not {address!r}")
     return host.strip("[]"), int(port)
+
+
+def streams_at_once(listen: Listen) -> int:
+    """Readers must leave senders room, whatever `max_streams` says."""
+    return min(listen.max_streams, listen.max_connections // 2)
 
 
 class Access(Struct, frozen=True, forbid_unknown_fields=True):

@@ -2,10 +2,13 @@
 
 import gc
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
+from msgspec import structs
+
+from sha_daemon import descriptors
 from sha_daemon.app import Hub
-from sha_daemon.config import DEFAULT_PATH, PREFIX, HubSettings
+from sha_daemon.config import DEFAULT_PATH, PREFIX, HubSettings, streams_at_once
 from sha_daemon.edge import Edge
 from sha_daemon.http_api import application
 from sha_daemon.mariadb import MariaDB
@@ -28,11 +31,12 @@ async def _serve(config: HubSettings, read_settings: Callable[[], HubSettings]) 
     sock = listening_socket(config.listen.address, sockets.inherited())
     clock = SystemClock()
     lifecycle = Lifecycle(SystemdNotifier(), clock)
-    hub = Hub(config, clock, lambda kind, _: MariaDB(config.database, kind), lifecycle)
+    fitted = _fitted(config)
+    hub = Hub(fitted, clock, lambda kind, _: MariaDB(config.database, kind), lifecycle)
     stop = daemon.stop_on_signal()
     stop_seconds = config.service.stop_seconds
     log.info(logs.fields("starting", version=__version__, listen=config.listen.address, database=config.database.name))
-    for warning in edge.warnings():
+    for warning in _advice(config, edge, fitted):
         log.warning(warning)
     reload = Reloader(lifecycle, hub.status, config, read_settings, _log_level, edge.reloadable)
     try:
@@ -41,7 +45,7 @@ async def _serve(config: HubSettings, read_settings: Callable[[], HubSettings]) 
             async with served(
                 app,
                 sock,
-                config.listen,
+                fitted.listen,
                 certificate=edge.certificate,
                 on_turned_away=hub.turned_away,
                 stop_seconds=stop_seconds / 2,
@@ -60,6 +64,24 @@ async def _serve(config: HubSettings, read_settings: Callable[[], HubSettings]) 
     log.info("stopped")
 
 
+def _fitted(config: HubSettings) -> HubSettings:
+    listen = config.listen
+    return structs.replace(config, listen=descriptors.fitting(listen, descriptors.limit_for(listen.max_connections)))
+
+
+def _advice(config: HubSettings, edge: Edge, fitted: HubSettings) -> Iterator[str]:
+    """What an operator should know of settings that can be used."""
+    yield from edge.warnings()
+    if short := descriptors.shortage(config.listen, fitted.listen):
+        yield short
+    if fitted.listen.max_streams > (most := streams_at_once(fitted.listen)):
+        yield logs.fields("listen.max_streams is more than half of the connections", taken=most)
+
+
+def _check(config: HubSettings) -> Iterable[str]:
+    return list(_advice(config, Edge(config), _fitted(config)))
+
+
 def _log_level(config: HubSettings) -> str:
     return config.service.log_level
 
@@ -73,7 +95,7 @@ PROGRAM = daemon.Program(
     prefix=PREFIX,
     log_level=_log_level,
     serve=_serve,
-    check=Edge,
+    check=_check,
 )
 
 

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from sha_daemon.config import Listen, host_and_port
 from sha_daemon.connections import Connections
+from sha_daemon.descriptors import ACCEPTED_AT_ONCE, Exhaustion
 from sha_daemon.tls import Certificate
 from telemetry_common.settings import SettingsError
 
@@ -71,7 +72,7 @@ async def served(
     async with asyncio.TaskGroup() as group:
         sweep = group.create_task(connections.sweep(), name="slow connections")
         try:
-            listening = await asyncio.get_running_loop().create_server(connections.accept, sock=sock, backlog=BACKLOG)
+            listening = await _listening(sock, connections, on_turned_away)
             try:
                 yield connections
             finally:
@@ -79,3 +80,19 @@ async def served(
         finally:
             await runner.cleanup()
             sweep.cancel()
+
+
+async def _listening(
+    sock: socket.socket, connections: Connections, on_turned_away: Callable[[], None]
+) -> asyncio.AbstractServer:
+    """asyncio takes one number for how many may wait and how many are accepted at once; here they are two."""
+    loop, exhaustion = asyncio.get_running_loop(), Exhaustion(on_turned_away)
+
+    def accept() -> asyncio.BaseProtocol:
+        exhaustion.over()
+        return connections.accept()
+
+    loop.set_exception_handler(exhaustion.handle)
+    listening = await loop.create_server(accept, sock=sock, backlog=ACCEPTED_AT_ONCE)
+    sock.listen(BACKLOG)
+    return listening

@@ -5,7 +5,7 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -30,8 +30,8 @@ while it runs, and names the settings that need a restart."""
 class Program(Generic[T]):
     """`serve` runs until it is asked to stop; its second argument reads the settings again, as they are by then.
 
-    `check` looks at the files that the settings name, for `--check`. Of the errors of both, `cannot_start` are the
-    operator's to mend, beside SettingsError.
+    `check`, for `--check`, looks at the files that the settings name, and returns what should be said of settings that
+    can be used. Of the errors of both, `cannot_start` are the operator's to mend, beside SettingsError.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Program(Generic[T]):
     prefix: str
     log_level: Callable[[T], str]
     serve: Callable[[T, Callable[[], T]], Coroutine[Any, Any, None]]
-    check: Callable[[T], object] = lambda _: None
+    check: Callable[[T], Iterable[str] | None] = lambda _: None
     cannot_start: tuple[type[Exception], ...] = ()
 
 
@@ -56,8 +56,7 @@ def main(program: Program[T]) -> None:
         if options.show_config:
             print(settings.shown(config), end="")
         elif options.check:
-            program.check(config)
-            print(f"{program.name}: the configuration in {options.config} can be used")
+            check(program, options.config, config)
         else:
             logs.setup(program.log_level(config))
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it kills whoever does not listen for it
@@ -69,6 +68,14 @@ def main(program: Program[T]) -> None:
         for death in deaths.exceptions:
             log.critical("a part of the daemon died", exc_info=death)
         sys.exit(1)
+
+
+def check(program: Program[T], path: Path, config: T) -> None:
+    """Say on standard output that `config`, from `path`, can be used. Raises what `program.check` raises."""
+    for warning in program.check(config) or ():
+        print(f"{program.name}: warning: {warning}", file=sys.stderr)
+    there = "" if path.exists() else " (no such file; defaults are used)"
+    print(f"{program.name}: the configuration in {path}{there} can be used")
 
 
 def _parse(program: Program[T], arguments: list[str]) -> argparse.Namespace:

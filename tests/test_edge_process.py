@@ -3,6 +3,7 @@
 import http.client
 import re
 import ssl
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import pytest
 from msgspec import structs
 
 from sha_daemon.config import Access, DatabaseSettings, HubSettings, Tls
+from sha_daemon.main import PROGRAM
 from sha_daemon.tokens import line
+from telemetry_common import daemon
 from telemetry_common.settings import shown
 from testbed.installation import CommandFailed, command, hub_settings
-from testbed.processes import Daemon
+from testbed.processes import Daemon, clean_environment, installed
 from tests.support.certificates import Pair, authority, server
 
 pytestmark = pytest.mark.integration
@@ -114,3 +117,25 @@ def test_a_check_looks_at_the_files_that_a_start_would_need(tmp_path: Path, sett
         Path(file).unlink()
         with pytest.raises(CommandFailed, match=f"cannot read {re.escape(file)}: No such file"):
             command(*check)
+
+
+def test_a_check_says_what_an_operator_may_not_have_meant(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("[listen]\naddress = '0.0.0.0:8082'\nmax_connections = 100\n")
+    checked = subprocess.run(
+        [installed("sha-daemon"), "--config", str(config), "--check"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=clean_environment(),
+    )
+    assert [line.partition(": warning: ")[2].partition(":")[0] for line in checked.stderr.splitlines()] == [
+        "whoever reaches the address may report and read",
+        "what is reported and read crosses the network in clear",
+        "listen.max_streams is more than half of the connections taken=50",
+    ]
+
+
+def test_a_check_without_a_file_says_that_defaults_are_used(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    daemon.check(PROGRAM, tmp_path / "none.toml", HubSettings())
+    assert capsys.readouterr().out.endswith("none.toml (no such file; defaults are used) can be used\n")
