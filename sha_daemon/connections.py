@@ -38,6 +38,11 @@ class Connections:
         """Open ones, from the first packet to the last."""
         return len(self._open)
 
+    @property
+    def certificate_expires(self) -> float | None:
+        """Unix seconds; None without TLS."""
+        return self._certificate.validity.ends if self._certificate else None
+
     def accept(self) -> asyncio.BaseProtocol:
         """The other end of a connection that has just come: asyncio's protocol factory."""
         if self.count >= self._listen.max_connections:

@@ -37,6 +37,11 @@ class Edge:
         self.gate.tokens = _read(path)
         return f"{len(self.gate.tokens)} known"
 
+    def must_be_valid_now(self) -> None:
+        """Raises SettingsError for what a start would serve and nobody trusts."""
+        if self.certificate is not None:
+            self.certificate.must_be_valid_now()
+
     def warnings(self) -> Iterator[str]:
         """What an operator should have meant when the hub can be reached from elsewhere."""
         if not self._loopback and self.gate.tokens is None:
@@ -50,6 +55,6 @@ def _read(path: Path) -> Tokens:
         return parse(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise SettingsError(f"cannot read {path}: {reason}") from None
+        raise SettingsError(f"cannot read {path} (access.tokens_file): {reason}") from None
     except BadTokens as error:
-        raise SettingsError(f"cannot use {path}: {error}") from None
+        raise SettingsError(f"cannot use {path} (access.tokens_file): {error}") from None

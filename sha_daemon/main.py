@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import structs
@@ -79,7 +80,10 @@ def _advice(config: HubSettings, edge: Edge, fitted: HubSettings) -> Iterator[st
 
 
 def _check(config: HubSettings) -> Iterable[str]:
-    return list(_advice(config, Edge(config), _fitted(config)))
+    edge = Edge(config)
+    edge.must_be_valid_now()
+    soon = edge.certificate.validity.warning(time.time()) if edge.certificate else ""
+    return [*_advice(config, edge, _fitted(config)), *([f"{config.tls.certificate}: {soon}"] if soon else [])]
 
 
 def _log_level(config: HubSettings) -> str:

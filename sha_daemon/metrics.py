@@ -97,6 +97,9 @@ def _door(door: Door) -> Iterator[Metric]:
     yield _gauge("connections", "Connections that are open.", there.count if there else 0)
     yield _gauge("connections_limit", "Connections that may be open; a further one gets 503.", door.limit)
     yield _count("connections_cut_off", "Connections that kept the hub waiting.", there.cut_off if there else 0)
+    if there and there.certificate_expires is not None:
+        means = "When the certificate that the hub shows expires, in Unix seconds."
+        yield _gauge("certificate_expires_timestamp_seconds", means, there.certificate_expires)
     yield _count("turned_away", "Connections and large bodies for which there was no room.", door.turned_away)
 
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from sha_daemon.certificate_watch import CertificateWatch
 from sha_daemon.config import Listen, host_and_port
 from sha_daemon.connections import Connections
 from sha_daemon.descriptors import ACCEPTED_AT_ONCE, Exhaustion
@@ -70,7 +72,10 @@ async def served(
         raise RuntimeError("the HTTP library made no server")
     connections = Connections(runner.server, listen, certificate, on_turned_away)
     async with asyncio.TaskGroup() as group:
-        sweep = group.create_task(connections.sweep(), name="slow connections")
+        tasks = [group.create_task(connections.sweep(), name="slow connections")]
+        if certificate is not None:
+            watch = CertificateWatch(certificate, time.time)
+            tasks.append(group.create_task(watch.run(), name="certificate"))
         try:
             listening = await _listening(sock, connections, on_turned_away)
             try:
@@ -79,7 +84,8 @@ async def served(
                 listening.close()
         finally:
             await runner.cleanup()
-            sweep.cancel()
+            for task in tasks:
+                task.cancel()
 
 
 async def _listening(

@@ -92,12 +92,16 @@ class Tally:
 
 
 class Counted(Protocol):
-    """Connections to the hub: how many are open, and how many were cut off because they kept it waiting."""
+    """Connections to the hub: how many are open, how many were cut off because they kept it waiting, and until when
+    they are shown a valid certificate."""
 
     cut_off: int
 
     @property
     def count(self) -> int: ...
+
+    @property
+    def certificate_expires(self) -> float | None: ...
 
 
 class Door:

@@ -2,11 +2,14 @@
 
 import asyncio
 import ssl
+import time
 from asyncio.sslproto import SSLProtocol
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 from sha_daemon.http_connection import Connection
+from sha_daemon.validity import Validity, validity
 from telemetry_common.settings import SettingsError
 
 CLOSE_SECONDS = 5.0
@@ -14,44 +17,61 @@ CLOSE_SECONDS = 5.0
 
 
 class Certificate:
-    """Certificate and key as what a handshake needs. Raises SettingsError where they are no pair that can be used."""
+    """Certificate and key as what a handshake needs. Raises SettingsError where they are no pair that can be used.
 
-    def __init__(self, certificate: Path, key: Path) -> None:
-        self._certificate = certificate
+    One that has expired can be: a hub that is up says what is wrong, and takes a renewed one without a restart.
+    """
+
+    def __init__(self, certificate: Path, key: Path, wall: Callable[[], float] = time.time) -> None:
+        self.path = certificate
         self._key = key
-        self.context = _loaded(certificate, key)
+        self._wall = wall
+        self.context, self.validity = _loaded(certificate, key)
 
     def reload(self) -> str:
         """Serve what the files have now, from the next handshake on; connections keep what they have.
 
         In a context of its own: loading into one in service could leave it with half a pair. Raises SettingsError, and
-        the running pair goes on.
+        the running pair goes on: also where it is valid now and the new one is not.
         """
-        self.context = _loaded(self._certificate, self._key)
-        return str(self._certificate)
+        context, validity = _loaded(self.path, self._key)
+        objection = validity.objection(self._wall())
+        if objection and not self.validity.objection(self._wall()):
+            raise SettingsError(f"cannot use {self.path}: {objection}")
+        self.context, self.validity = context, validity
+        return str(self.path)
+
+    def must_be_valid_now(self) -> None:
+        """Raises SettingsError where nobody would trust it now."""
+        if objection := self.validity.objection(self._wall()):
+            raise SettingsError(f"cannot use {self.path}: {objection}")
 
 
-def _loaded(certificate: Path, key: Path) -> ssl.SSLContext:
+def _loaded(certificate: Path, key: Path) -> tuple[ssl.SSLContext, Validity]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
-    for path in (certificate, key):
-        _must_be_readable(path)
+    for name, path in (("certificate", certificate), ("key", key)):
+        _must_be_readable(name, path)
     try:
         context.load_cert_chain(certificate, key, password=_no_passphrase)
     except ssl.SSLError as error:
-        reason = (error.reason or str(error)).lower().replace("_", " ")
-        raise SettingsError(f"cannot use {certificate} with {key}: {reason}; expected PEM, and a pair") from None
-    return context
+        reason = f" ({error.reason.lower().replace('_', ' ')})" if error.reason else ""
+        complaint = f"cannot use {certificate} with {key} (tls.certificate, tls.key): expected PEM, and a pair{reason}"
+        raise SettingsError(complaint) from None
+    try:
+        return context, validity(certificate.read_text("latin-1"))
+    except ValueError as error:
+        raise SettingsError(f"cannot use {certificate} (tls.certificate): {error}") from None
 
 
-def _must_be_readable(path: Path) -> None:
+def _must_be_readable(name: str, path: Path) -> None:
     """OpenSSL names no file in its errors."""
     try:
         path.open("rb").close()
     except OSError as error:
-        raise SettingsError(f"cannot read {path}: {error.strerror or error}") from None
+        raise SettingsError(f"cannot read {path} (tls.{name}): {error.strerror or error}") from None
 
 
 def _no_passphrase() -> str:

@@ -13,11 +13,12 @@ from msgspec import structs
 from sha_daemon.config import Access, DatabaseSettings, HubSettings, Tls
 from sha_daemon.main import PROGRAM
 from sha_daemon.tokens import line
+from sha_daemon.validity import validity
 from telemetry_common import daemon
 from telemetry_common.settings import shown
 from testbed.installation import CommandFailed, command, hub_settings
 from testbed.processes import Daemon, clean_environment, installed
-from tests.support.certificates import Pair, authority, server
+from tests.support.certificates import Pair, authority, dated, server
 
 pytestmark = pytest.mark.integration
 
@@ -63,6 +64,10 @@ class Reader:
         answer.read()
         return answer.status
 
+    def figures(self, token: str) -> str:
+        self._connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {token}"})
+        return self._connection.getresponse().read().decode()
+
     def close(self) -> None:
         self._connection.close()
 
@@ -83,7 +88,10 @@ def test_new_tokens_are_taken_over_and_broken_ones_are_not(hub: Daemon, reader: 
     tokens_file.write_text("oops")
     hub.reload()
     assert reader.status_with("sbt_new") == 404
-    assert f'reload refused; what runs goes on what=tokens reason="cannot use {tokens_file}: line 1' in hub.log()
+    assert (
+        f'reload refused; what runs goes on what=tokens reason="cannot use {tokens_file} (access.tokens_file): line 1'
+        in hub.log()
+    )
 
 
 def test_a_renewed_certificate_is_served_to_who_comes_next(
@@ -98,6 +106,9 @@ def test_a_renewed_certificate_is_served_to_who_comes_next(
     hub.reload()
     host, port = settings.listen.address.split(":")
     assert ssl.get_server_certificate((host, int(port))) == pair.certificate.read_text()
+    ends = validity(pair.certificate.read_text()).ends
+    (told,) = re.findall(r"^sha_certificate_expires_timestamp_seconds (.+)$", reader.figures("sbt_old"), re.M)
+    assert float(told) == ends
     assert reader.status_with("sbt_old") == 404
 
 
@@ -113,9 +124,9 @@ def test_a_check_looks_at_the_files_that_a_start_would_need(tmp_path: Path, sett
     config.write_text(shown(settings))
     check = ("sha-daemon", "--config", str(config), "--check")
     assert "can be used" in command(*check)
-    for file in (settings.tls.key, settings.access.tokens_file):
+    for file, key in ((settings.tls.key, "tls.key"), (settings.access.tokens_file, "access.tokens_file")):
         Path(file).unlink()
-        with pytest.raises(CommandFailed, match=f"cannot read {re.escape(file)}: No such file"):
+        with pytest.raises(CommandFailed, match=f"cannot read {re.escape(file)} .{key}.: No such file"):
             command(*check)
 
 
@@ -134,6 +145,24 @@ def test_a_check_says_what_an_operator_may_not_have_meant(tmp_path: Path) -> Non
         "what is reported and read crosses the network in clear",
         "listen.max_streams is more than half of the connections taken=50",
     ]
+
+
+def test_an_expired_certificate_is_refused_by_a_check_and_served_by_a_start(
+    tmp_path: Path, settings: HubSettings, pair: Pair
+) -> None:
+    ended = dated(tmp_path, Pair(tmp_path / "ca.crt", tmp_path / "ca.key"), "ended", days=-1)
+    ended.certificate.rename(pair.certificate)
+    ended.key.rename(pair.key)
+    with Daemon("sha-daemon", tmp_path, settings) as hub:
+        assert f'nobody trusts it certificate={pair.certificate} reason="it expired on ' in hub.log()
+        with pytest.raises(CommandFailed, match=f"cannot use {re.escape(str(pair.certificate))}: it expired on "):
+            command("sha-daemon", "--config", str(hub.config_file), "--check")
+        renewed = server(tmp_path, Pair(tmp_path / "ca.crt", tmp_path / "ca.key"), "renewed")
+        renewed.certificate.rename(pair.certificate)
+        renewed.key.rename(pair.key)
+        hub.reload()
+        host, port = settings.listen.address.split(":")
+        assert ssl.get_server_certificate((host, int(port))) == pair.certificate.read_text()
 
 
 def test_a_check_without_a_file_says_that_defaults_are_used(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -126,11 +126,15 @@ def test_what_is_no_pair_stops_the_start_naming_the_file(tmp_path: Path, ca: Pai
     words = tmp_path / "words.pem"
     words.write_text("no PEM")
     for certificate, key, complaint in (
-        (nothing, pair.key, f"cannot read {nothing}: No such file or directory"),
-        (pair.certificate, nothing, f"cannot read {nothing}: No such file or directory"),
-        (words, pair.key, f"cannot use {words} with {pair.key}: "),
-        (pair.certificate, words, f"cannot use {pair.certificate} with {words}: "),
-        (pair.certificate, other.key, f"cannot use {pair.certificate} with {other.key}: key values mismatch"),
+        (nothing, pair.key, f"cannot read {nothing} (tls.certificate): No such file or directory"),
+        (pair.certificate, nothing, f"cannot read {nothing} (tls.key): No such file or directory"),
+        (words, pair.key, f"cannot use {words} with {pair.key} (tls.certificate, tls.key): "),
+        (
+            pair.certificate,
+            words,
+            f"cannot use {pair.certificate} with {words} (tls.certificate, tls.key): expected PEM, and a pair",
+        ),
+        (pair.certificate, other.key, "(tls.certificate, tls.key): expected PEM, and a pair (key values mismatch)"),
         (pair.certificate, encrypted(pair), "cannot use tls.key: it has a passphrase"),
     ):
         with pytest.raises(SettingsError, match=re.escape(complaint)):

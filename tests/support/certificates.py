@@ -41,6 +41,16 @@ def encrypted(pair: Pair) -> Path:
     return path
 
 
+def dated(directory: Path, ca: Pair, name: str, days: int) -> Pair:
+    """A server's certificate that ends in so many days; it has ended where they are negative."""
+    pair = server(directory, ca, name)
+    asked = directory / f"{name}.csr"
+    _openssl("req", "-new", "-key", str(pair.key), "-out", str(asked), "-subj", f"/CN={name}")
+    signed = ("-CA", str(ca.certificate), "-CAkey", str(ca.key), "-set_serial", "4242")
+    _openssl("x509", "-req", "-in", str(asked), "-out", str(pair.certificate), *signed, "-days", str(days))
+    return pair
+
+
 def _made(path: Path, subject: str, *more: str) -> Pair:
     pair = Pair(path.with_suffix(".crt"), path.with_suffix(".key"))
     files = ("-keyout", str(pair.key), "-out", str(pair.certificate))
