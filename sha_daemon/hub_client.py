@@ -112,10 +112,20 @@ class HubClient:
             answer = connection.getresponse()
             return answer.status, answer.read(_MAX_ANSWER_BYTES)
         except (OSError, http.client.HTTPException) as error:
-            reason = f"cannot reach the hub at {self._address}: {error or type(error).__name__}; is sha-daemon running?"
-            raise HubUnreachable(reason) from error
+            raise HubUnreachable(f"cannot reach the hub at {self._address}: {self._reason(error)}") from error
         finally:
             connection.close()
+
+    def _reason(self, error: Exception) -> str:
+        """With what an operator should look at."""
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted: {error.verify_message}; see shactl --certificate"
+        if isinstance(error, ssl.SSLError):
+            words = (error.reason or "the handshake failed").lower().replace("_", " ")
+            return f"no TLS with it: {words}; does it run with tls.certificate?"
+        if self._tls is None and isinstance(error, http.client.RemoteDisconnected | ConnectionResetError):
+            return f"{error}; does the hub speak TLS? Then see shactl --certificate"
+        return f"{error or type(error).__name__}; is sha-daemon running?"
 
     def _connection(self) -> http.client.HTTPConnection:
         host, _, port = self._address.rpartition(":")

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sha_daemon import shactl_db, shactl_hub, shactl_jobs, shactl_token
 from sha_daemon.config import DEFAULT_PATH, PREFIX, HubSettings
@@ -20,17 +21,29 @@ _EXITS = """exit codes:
 """
 
 
+class Parser(argparse.ArgumentParser):
+    """Of shactl itself, and of every command: each takes the options that concern all of them."""
+
+    def __init__(self, **words: Any) -> None:
+        super().__init__(allow_abbrev=False, **words)
+        self.add_argument(
+            "--config",
+            type=Path,
+            default=argparse.SUPPRESS,
+            metavar="FILE",
+            help=f"configuration file (default: {DEFAULT_PATH})",
+        )
+        shactl_hub.add_options(self)
+
+
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="shactl",
         description="Look after the telemetry hub: its database, the backup jobs it hears of, and who may ask it.",
         epilog=_EXITS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument(
-        "--config", type=Path, default=Path(DEFAULT_PATH), help="configuration file (default: %(default)s)"
-    )
-    shactl_hub.add_option(top)
+    top.set_defaults(config=Path(DEFAULT_PATH), token_file=None, certificate=None)
     top.add_argument("--version", action="version", version=f"shactl {__version__}")
     groups = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     shactl_db.add_commands(groups)

@@ -11,22 +11,32 @@ from sha_daemon.hub_client import HubClient
 from telemetry_common.settings import SettingsError
 
 VARIABLE = "SHACTL_TOKEN_FILE"
+CERTIFICATE_VARIABLE = "SHACTL_CERTIFICATE"
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 
 
-def add_option(top: argparse.ArgumentParser) -> None:
-    top.add_argument(
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """They are absent from what is parsed where they are not given: a command must not hide what stood before it."""
+    parser.add_argument(
         "--token-file",
         type=Path,
         metavar="FILE",
+        default=argparse.SUPPRESS,
         help=f"a token with the right to read, where the hub wants one (default: ${VARIABLE})",
+    )
+    parser.add_argument(
+        "--certificate",
+        type=Path,
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help=f"the hub's own certificate, to ask over TLS (default: ${CERTIFICATE_VARIABLE}, then tls.certificate)",
     )
 
 
 def asked_hub(settings: HubSettings, chosen: argparse.Namespace) -> HubClient:
     """Raises SettingsError where a file cannot be used."""
     file = chosen.token_file or os.environ.get(VARIABLE)
-    certificate = settings.tls.certificate
+    certificate = chosen.certificate or os.environ.get(CERTIFICATE_VARIABLE) or settings.tls.certificate
     return HubClient(
         settings.listen.address,
         token=_token(Path(file)) if file else None,

@@ -11,7 +11,7 @@ from sha_daemon.config import Access, HubSettings, Listen, Tls
 from sha_daemon.shactl import main
 from sha_daemon.tokens import RIGHTS, Token, fingerprint, line, parse
 from telemetry_common.settings import shown
-from tests.support.certificates import Pair, authority, server
+from tests.support.certificates import Pair, authority, dated, server
 from tests.support.front_door import FrontDoor, front_door
 
 Shactl = Callable[..., tuple[int, str, str]]
@@ -104,8 +104,9 @@ async def test_with_a_token_in_a_file_shactl_reads_over_tls(
     shactl: Shactl, door: FrontDoor, closed: HubSettings, token_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = at(closed, door)
-    code, out, err = await asyncio.to_thread(shactl, settings, "--token-file", str(token_file), "jobs")
-    assert (code, "j1" in out, err) == (0, True, "")
+    for words in (("--token-file", str(token_file), "jobs"), ("jobs", "--token-file", str(token_file), "--limit", "5")):
+        code, out, err = await asyncio.to_thread(shactl, settings, *words)
+        assert (code, "j1" in out, err) == (0, True, "")
     monkeypatch.setenv("SHACTL_TOKEN_FILE", str(token_file))
     assert (await asyncio.to_thread(shactl, settings, "job", "show", "j1"))[0] == 0
 
@@ -139,7 +140,40 @@ async def test_another_server_of_the_same_ca_is_not_taken_for_the_hub(
     other = server(tmp_path, Pair(tmp_path / "ca.crt", tmp_path / "ca.key"), "other")
     impostor = structs.replace(at(closed, door), tls=Tls(certificate=str(other.certificate), key=str(other.key)))
     code, _, err = await asyncio.to_thread(shactl, impostor, "--token-file", str(token_file), "jobs")
-    assert (code, "certificate verify failed" in err) == (2, True)
+    assert (code, "its certificate is not trusted: " in err, "running?" in err) == (2, True, False)
+
+
+async def test_a_hub_with_tls_is_asked_with_the_certificate_that_is_named(
+    shactl: Shactl,
+    door: FrontDoor,
+    closed: HubSettings,
+    pair: Pair,
+    token_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where certificate and key are only in the service's own environment."""
+    settings = structs.replace(at(closed, door), tls=Tls())
+    words = ("jobs", "--token-file", str(token_file))
+    code, _, err = await asyncio.to_thread(shactl, settings, *words)
+    assert (code, "does the hub speak TLS? Then see shactl --certificate" in err) == (2, True)
+    code, out, err = await asyncio.to_thread(shactl, settings, *words, "--certificate", str(pair.certificate))
+    assert (code, "j1" in out, err) == (0, True, "")
+    monkeypatch.setenv("SHACTL_CERTIFICATE", str(pair.certificate))
+    assert (await asyncio.to_thread(shactl, settings, *words))[0] == 0
+
+
+async def test_a_hub_without_tls_is_said_to_have_none(shactl: Shactl, closed: HubSettings) -> None:
+    async with front_door() as door:
+        code, _, err = await asyncio.to_thread(shactl, at(closed, door), "jobs")
+    assert (code, "no TLS with it: " in err, "does it run with tls.certificate?" in err) == (2, True, True)
+
+
+async def test_an_expired_certificate_is_said_to_be(shactl: Shactl, closed: HubSettings, tmp_path: Path) -> None:
+    ended = dated(tmp_path, Pair(tmp_path / "ca.crt", tmp_path / "ca.key"), "ended", days=-1)
+    settings = structs.replace(closed, tls=Tls(certificate=str(ended.certificate), key=str(ended.key)))
+    async with front_door(settings) as door:
+        code, _, err = await asyncio.to_thread(shactl, at(settings, door), "jobs")
+    assert (code, "certificate has expired" in err, "running?" in err) == (2, True, False)
 
 
 async def test_of_a_chain_only_the_hub_s_own_certificate_is_trusted(
@@ -152,6 +186,11 @@ async def test_of_a_chain_only_the_hub_s_own_certificate_is_trusted(
     other = server(tmp_path, Pair(tmp_path / "ca.crt", tmp_path / "ca.key"), "other")
     pair.certificate.write_text(other.certificate.read_text() + authority_of_all)
     assert (await asyncio.to_thread(shactl, at(closed, door), *words))[0] == 2
+
+
+def test_the_configuration_may_be_named_behind_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["jobs", "--config", str(tmp_path / "none.toml")]) == 2
+    assert f"cannot read {tmp_path / 'none.toml'}" in capsys.readouterr().err
 
 
 def test_a_certificate_that_is_none_is_exit_2(shactl: Shactl, tmp_path: Path) -> None:
