@@ -43,6 +43,10 @@ class TooMuch(DatabaseError):
     """More rows than one transaction may take into memory. Part of the jobs at a time succeeds."""
 
 
+class DatabaseMissing(SchemaMissing):
+    """The server has no database of the configured name: that, or `shactl db setup`, comes before any table."""
+
+
 class RowRefused(DatabaseError):
     """The server refuses what would be written (a constraint, a type): trying again gives the same answer."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from sha_daemon.database import Database, DatabaseError, SchemaMissing, Session
+from sha_daemon.database import Database, DatabaseError, DatabaseMissing, SchemaMissing, Session
 from telemetry_common import __version__
 from telemetry_common.clock import Clock
 from telemetry_common.logs import fields
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0
 """Between two looks at the database: what was missing is noticed as present within this."""
-DATABASE_STATES = ("ok", "unreachable", "not migrated", "taking no updates", "not durable")
+DATABASE_STATES = ("ok", "unreachable", "missing", "not migrated", "taking no updates", "not durable")
 NOT_DURABLE = "innodb_flush_log_at_trx_commit is not 1: what was acknowledged may not survive a power cut"
 
 
@@ -54,6 +54,8 @@ class Health:
         self._measure_rate()
         try:
             self._counts, durable = await self._database.run(_condition)
+        except DatabaseMissing as error:
+            self._database_is("missing", str(error))
         except SchemaMissing as error:
             self._database_is("not migrated", str(error))
         except DatabaseError as error:
@@ -84,6 +86,8 @@ class Health:
     def _durable_is(self, durable: bool) -> None:
         if self._durable and not durable:
             log.error(fields("database may lose what was acknowledged", reason=NOT_DURABLE))
+        if durable and not self._durable:
+            log.info("database keeps what is acknowledged")
         self._durable = durable
 
     @property

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from msgspec import structs
 
 from sha_daemon.config import DatabaseSettings, HubSettings
 from tests.support.hub import running_hub
@@ -297,7 +298,10 @@ async def test_a_message_that_is_heard_and_refused_needs_no_listening_clock(worl
                 await asyncio.sleep(0.01)
 
 
-async def test_a_server_that_may_lose_commits_is_degraded_but_used(world: World) -> None:
+async def test_a_server_that_may_lose_commits_is_degraded_but_used(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     world.add("j1")
     world.sql("SET GLOBAL innodb_flush_log_at_trx_commit = 2")
     try:
@@ -310,11 +314,25 @@ async def test_a_server_that_may_lose_commits_is_degraded_but_used(world: World)
         world.sql("SET GLOBAL innodb_flush_log_at_trx_commit = 1")
     await world.hub.health.look()
     assert (await world.get("/api/v1/health"))[1]["status"] == "ok"
+    assert caplog.text.count("database may lose what was acknowledged") == 1
+    assert caplog.text.count("database keeps what is acknowledged") == 1
 
 
 async def test_health_is_ok_with_a_migrated_database(world: World) -> None:
     status, report = await world.get("/api/v1/health")
     assert (status, report["status"], report["database"]) == (200, "ok", "ok")
+
+
+async def test_a_database_of_another_name_is_missing_and_not_called_unmigrated(
+    empty_database: DatabaseSettings,
+) -> None:
+    elsewhere = structs.replace(empty_database, name="no_such_database")
+    async with running_hub(HubSettings(database=elsewhere)) as (hub, client):
+        assert hub.health.database_state == "missing"
+        for words in ("'no_such_database'", "is `database.name` right?", "`shactl db setup`, then `shactl db migrate`"):
+            assert words in hub.status()
+        async with client.get("/api/v1/health") as answer:
+            assert (answer.status, "missing since" in (await answer.json())["database"]) == (503, True)
 
 
 async def test_without_its_tables_the_hub_is_up_but_degraded_and_heals_by_itself(

@@ -16,6 +16,7 @@ from sha_daemon.database import (
     DatabaseAway,
     DatabaseConflict,
     DatabaseError,
+    DatabaseMissing,
     RowLocked,
     RowRefused,
     SchemaMissing,
@@ -275,7 +276,8 @@ async def test_an_end_and_a_verdict_in_the_same_moment_leave_the_end(
     [
         ([1213, 1020], DatabaseConflict),
         ([1205], RowLocked),
-        ([1146, 1054, 1049, 1176], SchemaMissing),
+        ([1146, 1054, 1176], SchemaMissing),
+        ([1049], DatabaseMissing),
         ([1045, 1698, 1044, 1142], NotAllowed),
         ([0, 2002, 2003, 2006, 2013, 1047, 1053, 1040, 1114, 1927, 1969], DatabaseAway),
         ([1062, 1406, 1264, 1452, 1153, 4025], RowRefused),
