@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Struct, field
 
 from sha_daemon.hosts import host_name
+from sha_daemon.identifiers import is_name
 from telemetry_common.settings import about
 
 DEFAULT_PATH = "/etc/sha-daemon/config.toml"
@@ -133,6 +134,11 @@ class DatabaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
     timeout_seconds: Annotated[
         float, about("A statement or connection slower than this counts as a lost connection.", gt=0, le=600)
     ] = 20.0
+
+    def __post_init__(self) -> None:
+        for key, text in (("name", self.name), ("user", self.user)):
+            if not is_name(text):
+                raise ValueError(f"`{key}` must be letters, digits and _ . $ -, at most 64, not {text!r}")
 
 
 class Watchdog(Struct, frozen=True, forbid_unknown_fields=True):

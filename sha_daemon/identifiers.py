@@ -9,9 +9,13 @@ class BadName(ValueError):
     """Its text is fit to be shown."""
 
 
+def is_name(text: str) -> bool:
+    return _NAME.fullmatch(text) is not None
+
+
 def checked(name: str, what: str) -> str:
     """`name`, if it is one for `what`: letters, digits and `_ . $ -`, at most 64. Raises BadName."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise BadName(f"cannot use {name[:80]!r} as {what}: letters, digits, `_`, `.`, `$` and `-`, at most 64 of them")
     return name
 

@@ -81,7 +81,8 @@ def check(program: Program[T], path: Path, config: T) -> None:
 def _parse(program: Program[T], arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=program.name, description=program.description, epilog=_EPILOG)
     default = Path(program.default_path)
-    parser.add_argument("--config", type=Path, default=default, help="configuration file (%(default)s)")
+    more = f"; conf.d/*.toml beside it and variables {program.prefix}_SECTION_KEY win"
+    parser.add_argument("--config", type=Path, default=default, help=f"configuration file (%(default)s){more}")
     parser.add_argument("--check", action="store_true", help="validate the configuration and exit")
     parser.add_argument("--show-config", action="store_true", help="print the effective configuration and exit")
     parser.add_argument("--version", action="version", version=f"{program.name} {__version__}")

@@ -5,7 +5,9 @@ A daemon's settings are one msgspec Struct of sections, each a Struct whose fiel
 comments (`template`), so the code is the documentation.
 """
 
+import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any, TypeVar, get_args
 import msgspec
 
 T = TypeVar("T", bound=msgspec.Struct)
+_UNKNOWN = re.compile(r"unknown key `(.+)`")
 
 
 class SettingsError(Exception):
@@ -37,15 +40,15 @@ def load(
     if must_exist and not path.exists():
         raise SettingsError(f"cannot read {path}: there is no such file")
     merged: dict[str, dict[str, Any]] = {}
+    origins: dict[str, str] = {}
     for source in [path, *sorted((path.parent / "conf.d").glob("*.toml"))]:
-        _merge(merged, _read(source), str(source))
-    _merge(merged, _from_environment(kind, prefix, environ), "the environment")
+        _merge(merged, origins, _read(source), str(source))
+    _merge(merged, origins, _from_environment(kind, prefix, environ), "the environment")
     try:
         return msgspec.convert(merged, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(
-            f"cannot use the configuration: {_explain(str(error), kind)} (from {path}, drop-ins, environment)"
-        ) from None
+        problem = _explain(str(error), kind)
+        raise SettingsError(f"cannot use the configuration: {problem} (from {_origin(problem, origins)})") from None
 
 
 def _read(source: Path) -> dict[str, Any]:
@@ -59,11 +62,25 @@ def _read(source: Path) -> dict[str, Any]:
         raise SettingsError(f"cannot read {source}: not valid TOML: {error}") from None
 
 
-def _merge(into: dict[str, dict[str, Any]], more: Mapping[str, Any], source: str) -> None:
+def _merge(into: dict[str, dict[str, Any]], origins: dict[str, str], more: Mapping[str, Any], source: str) -> None:
+    """`origins`: by section, and by `section.key`, what said the last word on it."""
     for section, values in more.items():
         if not isinstance(values, dict):
             raise SettingsError(f"cannot use {source}: `{section}` stands outside of a [section]")
         into.setdefault(section, {}).update(values)
+        origins |= dict.fromkeys([section, *(f"{section}.{key}" for key in values)], source)
+
+
+def _origin(problem: str, origins: Mapping[str, str]) -> str:
+    """Who said what the problem is with; all who spoke of its section where it is with several keys of it."""
+    where, _, text = problem.partition(": ")
+    if unknown := _UNKNOWN.search(problem):
+        section = "" if problem.startswith("unknown") else f"{where}."
+        return origins.get(f"{section}{unknown[1]}", "the configuration")
+    if "." in where:
+        return origins.get(where.partition("[")[0], "the configuration")
+    named = {origins[key] for key in (f"{where}.{name}" for name in re.findall(r"`(\w+)`", text)) if key in origins}
+    return ", ".join(sorted(named)) or origins.get(where, "the configuration")
 
 
 def _from_environment(kind: type[msgspec.Struct], prefix: str, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -75,7 +92,7 @@ def _from_environment(kind: type[msgspec.Struct], prefix: str, environ: Mapping[
             section, key, field = known[variable]
             found.setdefault(section, {})[key] = _listed(value) if _is_list(field) else value
         elif variable.startswith(ours):
-            raise SettingsError(f"cannot use the environment: unknown variable {variable}")
+            raise SettingsError(f"cannot use the environment: unknown variable {variable}{_nearest(variable, known)}")
     return found
 
 
@@ -99,9 +116,23 @@ def _explain(problem: str, kind: type[msgspec.Struct]) -> str:
     text, _, where = problem.partition(" - at `$.")
     where = where.rstrip("`")
     text = text.replace("Object contains unknown field", "unknown key")
+    if unknown := _UNKNOWN.search(text):
+        text += _nearest(unknown[1], _names(kind, where))
     if text.startswith("Invalid enum value"):
         text += f", expected one of {', '.join(_choices(kind, where))}"
     return f"{where}: {text}" if where else text
+
+
+def _names(kind: type[msgspec.Struct], section: str) -> list[str]:
+    """The keys of a section; the sections where `section` is empty."""
+    if not section:
+        return [field.encode_name for field in msgspec.structs.fields(kind)]
+    return [key for of, key, _ in _keys(kind) if of == section]
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _choices(kind: type[msgspec.Struct], where: str) -> list[str]:

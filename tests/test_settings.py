@@ -69,6 +69,7 @@ def test_the_environment_wins_over_every_file(config: Path) -> None:
         ("[listen]\nallowed_hosts = ['']\n", "listen: `allowed_hosts` must be names or addresses without a port"),
         ("[listen]\nallowed_hosts = 'hub'\n", "listen.allowed_hosts: Expected `array`, got `str`"),
         ("[listen]\npatience_seconds = 0\n", "listen.patience_seconds: Expected `float` > 0"),
+        ("[database]\nname = 'a;b'\n", "database: `name` must be"),
         ("address = 'a:1'\n", "`address` stands outside of a [section]"),
         ("[listen\n", "not valid TOML"),
     ],
@@ -137,6 +138,35 @@ def test_an_address_of_a_hub_is_taken(config: Path, url: str) -> None:
 )
 def test_a_list_in_a_variable_has_commas_between_its_items(config: Path, text: str, hosts: tuple[str, ...]) -> None:
     assert hub(config, {"SHA_LISTEN_ALLOWED_HOSTS": text}).listen.allowed_hosts == hosts
+
+
+@pytest.mark.parametrize(
+    ("main", "drop_in", "environ", "complaint"),
+    [
+        ("[listen]\nadress = 'a:1'\n", "", {}, "unknown key `adress`; did you mean address? (from {main})"),
+        ("", "[listen]\nmax_conections = 1\n", {}, "; did you mean max_connections? (from {drop_in})"),
+        ("[lisen]\naddress = 'a:1'\n", "", {}, "unknown key `lisen`; did you mean listen? (from {main})"),
+        ("[listen]\nport = 1\n", "", {}, "listen: unknown key `port` (from {main})"),
+        ("[listen]\nmax_queue = 1\n", "[listen]\nmax_queue = 0\n", {}, ">= 1 (from {drop_in})"),
+        ("[listen]\nmax_queue = 1\n", "", {"SHA_LISTEN_MAX_QUEUE": "x"}, "(from the environment)"),
+        ("[tls]\nkey = '/k'\n", "[tls]\ncertificate = 'k'\n", {}, "(from {drop_in})"),
+        (
+            "[watchdog]\nwarn_seconds = 9\n",
+            "[watchdog]\nfail_seconds = 8\n",
+            {},
+            "before it is failed (from {drop_in}, {main})",
+        ),
+        ("", "", {"SHA_LISTEN_ADRESS": "a:1"}, "unknown variable SHA_LISTEN_ADRESS; did you mean SHA_LISTEN_ADDRESS?"),
+    ],
+)
+def test_a_complaint_says_where_the_key_came_from_and_what_may_have_been_meant(
+    config: Path, main: str, drop_in: str, environ: dict[str, str], complaint: str
+) -> None:
+    other = config.parent / "conf.d" / "10.toml"
+    config.write_text(main)
+    other.write_text(drop_in)
+    with pytest.raises(SettingsError, match=re.escape(complaint.format(main=config, drop_in=other))):
+        hub(config, environ)
 
 
 def test_settings_differ_by_the_keys_that_differ() -> None:
