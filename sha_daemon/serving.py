@@ -1,6 +1,7 @@
 """The listening socket and the HTTP server on it: taken over from systemd, or bound here."""
 
 import asyncio
+import errno
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +18,15 @@ from telemetry_common.settings import SettingsError
 
 BACKLOG = 1024
 """Connections that wait to be accepted: every sender of a large site reconnects at once after a restart."""
+
+
+_HINTS = {
+    errno.EADDRINUSE: "; another program has it, perhaps a second hub (`ss -tlnp` names it): stop it, or set another "
+    "listen.address",
+    errno.EADDRNOTAVAIL: "; this machine has no such address (`ip address` lists those it has): set listen.address to "
+    "one of them, or to 0.0.0.0:PORT for all",
+    errno.EACCES: "; ports below 1024 are for root: set another port in listen.address",
+}
 
 
 def listening_socket(address: str, inherited: dict[str, list[socket.socket]]) -> socket.socket:
@@ -51,7 +61,9 @@ def _bind(host: str, port: int, address: str) -> socket.socket:
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        raise SettingsError(f"cannot listen on {address}: {error.strerror or error}") from None
+        raise SettingsError(
+            f"cannot listen on {address}: {error.strerror or error}{_HINTS.get(error.errno or 0, '')}"
+        ) from None
     return sock
 
 

@@ -63,8 +63,15 @@ async def test_a_place_is_free_again_when_its_connection_has_gone() -> None:
 
 async def test_an_address_that_is_taken_is_said_so() -> None:
     async with door(max_connections=1) as (port, _):
-        with pytest.raises(SettingsError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
+        with pytest.raises(
+            SettingsError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use; another program"
+        ):
             listening_socket(f"127.0.0.1:{port}", {})
+
+
+def test_an_address_that_this_machine_does_not_have_is_said_so() -> None:
+    with pytest.raises(SettingsError, match=r"192\.0\.2\.1:8082: Cannot assign.*; this machine has no such address"):
+        listening_socket("192.0.2.1:8082", {})
 
 
 def test_a_socket_of_another_address_than_the_settings_stops_the_start() -> None:
