@@ -13,6 +13,7 @@ from telemetry_common.contract import MAX_BODY_BYTES
 log = logging.getLogger(__name__)
 
 PREFIX = "/api/v1"
+SERVER = "sha-daemon"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 REJECTED: web.AppKey[Counter[tuple[str, str]]] = web.AppKey("rejected", Counter)
 """What was refused, by method and reason."""
@@ -56,7 +57,7 @@ async def nowhere(request: web.Request) -> web.StreamResponse:
         allowed |= (await resource.resolve(request))[1]
     allowed.discard("*")
     if not allowed:
-        raise Problem(404, "no such resource")
+        raise Problem(404, f"no such resource; {PREFIX}/docs lists those there are")
     detail = "this resource does not take that method; the Allow header names those it takes"
     raise Problem(405, detail, {"Allow": ", ".join(sorted(allowed))})
 
@@ -65,6 +66,11 @@ def response(reply: Reply) -> web.StreamResponse:
     if reply.status == 204:
         return Acknowledgement(reply.headers)
     return web.Response(status=reply.status, headers=reply.headers, body=reply.body, content_type=reply.content_type)
+
+
+async def nameless(request: web.Request, answer: web.StreamResponse) -> None:
+    """The library would tell everybody its own version and Python's."""
+    answer.headers["Server"] = SERVER
 
 
 def _detail(error: web.HTTPException) -> str:

@@ -6,12 +6,13 @@ from sha_daemon import http_docs, http_metrics, http_reading, http_receiving, ht
 from sha_daemon.app import Hub
 from sha_daemon.gate import Gate
 from sha_daemon.http_access import Room, guarded
-from sha_daemon.http_answers import REJECTED, answering, nowhere
+from sha_daemon.http_answers import REJECTED, answering, nameless, nowhere
 from telemetry_common.contract import MAX_BODY_BYTES
 
 
 def application(hub: Hub, gate: Gate) -> web.Application:
     app = web.Application(client_max_size=MAX_BODY_BYTES)
+    app.on_response_prepare.append(nameless)
     app[REJECTED] = hub.receiver.rejected
     room = Room(hub.turned_away)
     app.add_routes(answering(guarded(http_receiving.routes(hub.receiver), gate, room)))

@@ -11,7 +11,7 @@ from typing import Any, cast
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 
-from sha_daemon.http_answers import response
+from sha_daemon.http_answers import SERVER, response
 from sha_daemon.replies import Problem
 from telemetry_common.text import printable
 
@@ -113,6 +113,7 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is under way; no other can be sent")
         answer = response(_problem(status, exc).reply())
+        answer.headers["Server"] = SERVER
         answer.force_close()
         return answer
 
@@ -125,5 +126,6 @@ def _problem(status: int, error: BaseException | None) -> Problem:
     if isinstance(error, BadHttpMessage):
         if "many headers" in error.message:
             return Problem(431, f"there are more than {MAX_FIELDS} header fields")
-        return Problem(400, f"this is not an HTTP request: {printable(error.message.partition(chr(10))[0])}")
+        reason = error.message.partition("\n")[0].rstrip(" :")
+        return Problem(400, f"this is not an HTTP request: {printable(reason)}")
     return Problem(status, "the hub failed; its journal has the reason; try again")

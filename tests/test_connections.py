@@ -160,6 +160,7 @@ async def test_a_stream_that_stays_open_is_never_cut_off() -> None:
     [
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "HTTPS"),
         (b"hello\r\n\r\n", 400, "this is not an HTTP request"),
+        (b"G@T / HTTP/1.1\r\nHost: x\r\n\r\n", 400, "this is not an HTTP request: Invalid method encountered"),
         (b'{"job_id":"j1"}\n', 400, "this is not an HTTP request"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "this is not an HTTP request"),
         (b"GET / HTTP/1.1\r\n\r\n", 400, "Host"),
@@ -177,6 +178,20 @@ async def test_what_is_no_request_gets_a_problem(
     assert answered.status == status
     assert fragment in answered.detail
     assert answered.detail.isprintable()
+    assert not answered.detail.endswith(":")
+
+
+@pytest.mark.parametrize(
+    "words", [request("GET", "/api/v1/openapi.json"), request("GET", "/"), request("GET", "/metrics"), b"hello\r\n\r\n"]
+)
+async def test_no_answer_tells_the_versions_of_what_the_hub_is_made_of(door: FrontDoor, words: bytes) -> None:
+    assert (await door.say(words)).headers["server"] == "sha-daemon"
+
+
+async def test_who_asks_for_nothing_that_is_there_is_told_where_to_look(door: FrontDoor) -> None:
+    for path in ("/", "/api/v1/docs/"):
+        answer = await door.ask("GET", path)
+        assert (answer.status, answer.detail) == (404, "no such resource; /api/v1/docs lists those there are")
 
 
 async def test_a_thousand_pipelined_requests_are_answered_in_turn(door: FrontDoor) -> None:
