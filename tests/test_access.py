@@ -129,7 +129,10 @@ async def test_a_token_that_was_taken_out_opens_nothing_after_a_reload(door: Fro
 
 async def test_a_broken_file_is_refused_on_reload_and_the_running_set_stays(door: FrontDoor, tokens_file: Path) -> None:
     tokens_file.write_text("who knows\n")
-    with pytest.raises(SettingsError, match=f"cannot use {re.escape(str(tokens_file))}: line 1: expected NAME RIGHT"):
+    with pytest.raises(
+        SettingsError,
+        match=f"cannot use {re.escape(str(tokens_file))} .access.tokens_file.: line 1: expected NAME RIGHT",
+    ):
         door.edge.reloadable["tokens"]()
     tokens_file.unlink()
     with pytest.raises(SettingsError, match="No such file"):
