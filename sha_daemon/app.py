@@ -14,7 +14,7 @@ from typing import Literal
 
 from sha_daemon.config import HubSettings, streams_at_once
 from sha_daemon.database import Database
-from sha_daemon.health import Figures, Health
+from sha_daemon.health import LOOK_SECONDS, Figures, Health
 from sha_daemon.ingest import Ingest
 from sha_daemon.ingest_queue import IngestQueue, Room
 from sha_daemon.job_types import BACKUP, JOB_TYPES, JobType
@@ -22,10 +22,12 @@ from sha_daemon.listening import ListeningClock
 from sha_daemon.pruning import INTERVAL_SECONDS, Pruning
 from sha_daemon.reading import Reader
 from sha_daemon.receiving import Receiver
+from sha_daemon.shedding import Shedding
 from sha_daemon.silence import Thresholds
 from sha_daemon.stream import Stream
 from sha_daemon.tally import Door
 from sha_daemon.trouble import Trouble
+from sha_daemon.unwritten import Unwritten
 from sha_daemon.watchdog import StaleWatchdog
 from sha_daemon.writer import Writer
 from telemetry_common.clock import Clock
@@ -38,8 +40,9 @@ Purpose = Literal["write", "watch", "read", "follow", "prune"]
 """One connection each, so that a slow reader delays no commit and no sweep, and pruning delays nobody."""
 WRITERS = 2
 """Of one kind of job: with a second one the hub decides while the database commits. A third brings nothing more."""
-STUCK_SECONDS = 10.0
-"""Beyond what it waits for by design, a part may be this late before it counts as stuck."""
+LEAST_PATIENCE_SECONDS = 2.0
+"""A part makes a turn at least this often while the database answers at once. While it does not, a turn may have to
+wait for a connection and then for an answer: a database that is away makes no part late."""
 STATUS_SECONDS = 5.0
 """Between two STATUS= lines where systemd asked for no watchdog pings."""
 
@@ -69,10 +72,10 @@ class Hub:
         self._connect = connect
         self._lifecycle = lifecycle
         self._thresholds = Thresholds(settings.watchdog.warn_seconds, settings.watchdog.fail_seconds)
-        self._patience = 2 * settings.database.timeout_seconds + STUCK_SECONDS
+        self._patience = LEAST_PATIENCE_SECONDS + 2 * settings.database.timeout_seconds
         self._databases: list[Database] = []
         self._accepting = False
-        self._refused_somebody = False
+        self._shedding = Shedding(clock)
         self.door = Door(settings.listen.max_connections)
         pulse = lifecycle.pulse("listening", self._patience)
         self.listening = ListeningClock(self._open(BACKUP, "watch"), clock, self._can_hear, pulse)
@@ -85,7 +88,8 @@ class Hub:
         )
         self.parts = {kind.name: self._parts(kind) for kind in JOB_TYPES}
         self.pruning = self._pruning(settings.history.retention_days)
-        self.health = Health(self.parts[BACKUP.name].read, clock, self._figures)
+        pulse = lifecycle.pulse("health", LOOK_SECONDS + self._patience)
+        self.health = Health(self._open(BACKUP, "watch"), clock, self._figures, pulse)
         self.receiver = Receiver({name: parts.ingest for name, parts in self.parts.items()})
         self.reader = Reader(
             {name: parts.read for name, parts in self.parts.items()},
@@ -102,7 +106,7 @@ class Hub:
 
     def _parts(self, kind: JobType) -> Parts:
         settings, pulse = self._settings, self._lifecycle.pulse
-        room, trouble = Room(settings.listen.max_queue), Trouble()
+        room, trouble, unwritten = Room(settings.listen.max_queue), Trouble(), Unwritten()
         writers = [
             Writer(
                 self._open(kind, "write"),
@@ -110,6 +114,7 @@ class Hub:
                 self.listening.estimate_us,
                 IngestQueue(room),
                 trouble,
+                unwritten,
                 pulse(f"{kind.name} writer {number}", self._patience),
                 partial(self.stream.committed, kind),
             )
@@ -121,10 +126,11 @@ class Hub:
             self._clock,
             self._thresholds,
             fail_never_heard=settings.watchdog.never_heard == "fail",
-            pulse=pulse(f"{kind.name} sweep", settings.watchdog.interval_seconds + 3 * self._patience),
+            unwritten=unwritten,
+            pulse=pulse(f"{kind.name} sweep", settings.watchdog.interval_seconds + self._patience),
             failed=partial(self.stream.look_at, kind),
         )
-        return Parts(Ingest(writers, trouble, self._clock), room, watchdog, self._open(kind, "read"))
+        return Parts(Ingest(writers, trouble, self._shedding, self._clock), room, watchdog, self._open(kind, "read"))
 
     def _pruning(self, retention_days: int) -> Pruning | None:
         """The history is one table for all kinds of job."""
@@ -140,8 +146,8 @@ class Hub:
             self.receiver.stop_intake()
 
     def turned_away(self) -> None:
-        """A sender was refused a connection, or room for its body: until the next turn the hub has not heard all."""
-        self._refused_somebody = True
+        """A sender was refused a connection, or room for its body."""
+        self._shedding.turned_away("no room for another connection or large body")
         self.door.turned_away += 1
 
     def status(self) -> str:
@@ -187,9 +193,8 @@ class Hub:
             await database.close()
 
     def _can_hear(self) -> bool:
-        could_hear = [parts.ingest.could_hear() for parts in self.parts.values()]
-        refused_somebody, self._refused_somebody = self._refused_somebody, False
-        return self._accepting and not refused_somebody and all(could_hear)
+        able = all(parts.ingest.could_hear() for parts in self.parts.values())
+        return self._accepting and able and not self._shedding.of_late()
 
     def _figures(self) -> Figures:
         return Figures(

@@ -11,6 +11,7 @@ from msgspec import Struct
 from sha_daemon.database import Database, DatabaseError, DatabaseMissing, SchemaMissing, Session
 from telemetry_common import __version__
 from telemetry_common.clock import Clock
+from telemetry_common.lifecycle import Pulse
 from telemetry_common.logs import fields
 
 log = logging.getLogger(__name__)
@@ -32,10 +33,11 @@ class Figures(Struct, frozen=True):
 
 
 class Health:
-    def __init__(self, database: Database, clock: Clock, figures: Callable[[], Figures]) -> None:
+    def __init__(self, database: Database, clock: Clock, figures: Callable[[], Figures], pulse: Pulse) -> None:
         self._database = database
         self._clock = clock
         self._figures = figures
+        self._pulse = pulse
         self._trouble = ""
         self._kind = ""
         self._since = clock.wall()
@@ -49,6 +51,7 @@ class Health:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             await self.look()
+            self._pulse.beat()
 
     async def look(self) -> None:
         self._measure_rate()

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from sha_daemon.batch import Arrival, Outcome
 from sha_daemon.ingest_queue import Answer, Busy, NotStored, Ticket, Waiting, weight
+from sha_daemon.shedding import Shedding
 from sha_daemon.tally import Tally
 from sha_daemon.trouble import Trouble
 from sha_daemon.writer import Writer
@@ -19,11 +20,11 @@ from telemetry_common.contract import Update
 class Ingest:
     """Takes the updates of one kind of job."""
 
-    def __init__(self, writers: Sequence[Writer], trouble: Trouble, clock: Clock) -> None:
+    def __init__(self, writers: Sequence[Writer], trouble: Trouble, shedding: Shedding, clock: Clock) -> None:
         self._writers = writers
         self._trouble = trouble
+        self._shedding = shedding
         self._clock = clock
-        self._turned_away = False
 
     def __iter__(self) -> Iterator[Writer]:
         return iter(self._writers)
@@ -49,9 +50,8 @@ class Ingest:
         return self._trouble.text
 
     def could_hear(self) -> bool:
-        """Whether since the last call everybody was let in and the database took what they said, without long waits."""
-        turned_away, self._turned_away = self._turned_away, False
-        return not (turned_away or self._trouble) and all(writer.could_hear() for writer in self._writers)
+        """Whether the database takes what senders say, without long waits."""
+        return not self._trouble and all(writer.could_hear() for writer in self._writers)
 
     async def submit(self, job_id: str, update: Update, size: int = 0) -> Outcome:
         """Queue `update` (of `size` bytes) and wait until it is committed. Raises NotStored."""
@@ -65,10 +65,9 @@ class Ingest:
         at = self._clock.wall()
         ticket = Ticket(len(updates))
         for place, (job_id, update, size) in enumerate(updates):
-            if not self._writer_of(job_id).put(
-                Waiting(Arrival(job_id, update, at), weight(update, size), ticket, place)
-            ):
-                self._turned_away = True
+            waiting = Waiting(Arrival(job_id, update, at), weight(update, size), ticket, place)
+            if not self._writer_of(job_id).put(waiting):
+                self._shedding.turned_away("as many updates wait as listen.max_queue allows")
                 ticket.settle(place, Busy())
         return await ticket.answers()
 

@@ -14,6 +14,7 @@ from sha_daemon.held_rows import HeldRows
 from sha_daemon.ingest_queue import IngestQueue, NotStored, Refused, Unavailable, Waiting
 from sha_daemon.tally import Tally
 from sha_daemon.trouble import Trouble
+from sha_daemon.unwritten import Unwritten
 from telemetry_common.clock import Clock
 from telemetry_common.lifecycle import Pulse
 from telemetry_common.logs import fields
@@ -38,7 +39,7 @@ Heard = tuple[str, float]
 
 
 class Writer:
-    """`queue` is this writer's own, no other writer has updates of the same jobs; `trouble` is shared by all.
+    """`queue` is this writer's own, no other writer has updates of the same jobs; the rest is shared by all.
 
     `published` is called with the outcomes of each transaction, right after its COMMIT.
     """
@@ -50,6 +51,7 @@ class Writer:
         estimate_us: Callable[[], int],
         queue: IngestQueue,
         trouble: Trouble,
+        unwritten: Unwritten,
         pulse: Pulse,
         published: Callable[[Sequence[Outcome]], None] | None = None,
     ) -> None:
@@ -58,6 +60,7 @@ class Writer:
         self._estimate_us = estimate_us
         self._queue = queue
         self._trouble = trouble
+        self._unwritten = unwritten
         self._pulse = pulse
         self._published = published
         self._held_rows = HeldRows(database)
@@ -92,6 +95,8 @@ class Writer:
         if len(self._heard) < MAX_HEARD:
             self._heard[job_id] = self._clock.wall()
             self._work.set()
+        else:
+            self._unwritten.heard([job_id], self._estimate_us())
 
     async def drained(self) -> None:
         """Until everything that was queued has been answered."""
@@ -129,7 +134,7 @@ class Writer:
             outcomes = await self._transact([waiting.arrival for waiting in batch], heard)
         except (DatabaseAway, SchemaMissing) as error:
             self._trouble.met(str(error))
-            self._give_up(batch, Unavailable(str(error)))
+            self._refuse(batch, heard, Unavailable(str(error)))
         except RowLocked as error:
             held = await self._held_rows.among(_jobs(batch, heard))
             if held:
@@ -156,7 +161,7 @@ class Writer:
         trace = error if not isinstance(error, DatabaseError) else None
         for job_id in [waiting.arrival.job_id for waiting in batch] or [job_id for job_id, _ in heard]:
             log.error(fields("update refused", job=job_id, reason=error), exc_info=trace)
-        self._give_up(batch, Refused(str(error)))
+        self._refuse(batch, heard, Refused(str(error)))
 
     async def _transact(self, arrivals: list[Arrival], heard: list[Heard]) -> list[Outcome]:
         pause, begun = RETRY_SECONDS, self._clock.monotonic()
@@ -175,16 +180,31 @@ class Writer:
         """What is left when the updates of jobs that another program holds are refused."""
         if not held:
             return batch, heard
-        refused = [waiting for waiting in batch if waiting.arrival.job_id in held]
-        self._give_up(refused, Refused("held by another program"))
-        left = [waiting for waiting in batch if waiting.arrival.job_id not in held]
-        return left, [(job_id, at) for job_id, at in heard if job_id not in held]
+        refused, left = _parted(held, batch, heard)
+        self._refuse(*refused, Refused("held by another program"))
+        return left
 
-    def _give_up(self, batch: Sequence[Waiting], answer: NotStored) -> None:
+    def _refuse(self, batch: list[Waiting], heard: list[Heard], answer: NotStored) -> None:
+        """Nothing of these is stored; their jobs were heard all the same."""
         self.tally.gave_up(len(batch), unavailable=isinstance(answer, Unavailable))
+        self._unwritten.heard(_jobs(batch, heard), self._estimate_us())
         for waiting in batch:
             waiting.settle(answer)
 
 
 def _jobs(batch: list[Waiting], heard: list[Heard]) -> set[str]:
     return {waiting.arrival.job_id for waiting in batch} | {job_id for job_id, _ in heard}
+
+
+def _parted(
+    held: set[str], batch: list[Waiting], heard: list[Heard]
+) -> tuple[tuple[list[Waiting], list[Heard]], tuple[list[Waiting], list[Heard]]]:
+    """Those of the held jobs, and the rest."""
+    those, rest = (
+        (
+            [waiting for waiting in batch if (waiting.arrival.job_id in held) is wanted],
+            [one for one in heard if (one[0] in held) is wanted],
+        )
+        for wanted in (True, False)
+    )
+    return those, rest

@@ -43,7 +43,7 @@ def watchdog_interval() -> float | None:
 
 
 class Pulse:
-    """The turns of one part. It is late when it has not called `beat` for `allowed` seconds."""
+    """The turns of one part, one every `allowed` seconds at least: each calls `beat`."""
 
     def __init__(self, name: str, allowed: float, clock: Clock) -> None:
         self.name = name
@@ -54,8 +54,13 @@ class Pulse:
     def beat(self) -> None:
         self._last = self._clock.monotonic()
 
-    def late(self) -> bool:
-        return self._clock.monotonic() - self._last > self._allowed
+    def late(self, by: float) -> bool:
+        """Whether its turn is overdue by more than `by` seconds."""
+        return self._clock.monotonic() - self._last > self._allowed + by
+
+    def forgive(self, seconds: float) -> None:
+        """So long nobody could have made a turn."""
+        self._last += seconds
 
 
 class Lifecycle:
@@ -84,15 +89,28 @@ class Lifecycle:
         self._notifier.notify(f"STOPPING=1\nSTATUS={_one_line(status)}")
 
     async def vouch(self, status: Callable[[], str], interval: float) -> None:
-        """For ever, each `interval` seconds: tell the status, and ping the watchdog unless a part is late."""
+        """For ever, each `interval` seconds: tell the status, and ping the watchdog unless a part is late.
+
+        A part is late when its turn is overdue by more than `interval`: it has been given until the next look.
+        """
+        looked = self._clock.monotonic()
         while True:
+            self._forgive(self._clock.monotonic() - looked - interval, interval)
+            looked = self._clock.monotonic()
             self._notifier.notify(f"STATUS={_one_line(status())}")
-            if self._all_on_time():
+            if self._all_on_time(interval):
                 self._notifier.notify("WATCHDOG=1")
             await asyncio.sleep(interval)
 
-    def _all_on_time(self) -> bool:
-        late = {pulse.name for pulse in self._pulses if pulse.late()}
+    def _forgive(self, late: float, interval: float) -> None:
+        """Where this loop itself comes late, nobody had a turn: the process was suspended, or something held it up."""
+        if late > interval:
+            log.warning(fields("the daemon stood still", seconds=late))
+            for pulse in self._pulses:
+                pulse.forgive(late)
+
+    def _all_on_time(self, interval: float) -> bool:
+        late = {pulse.name for pulse in self._pulses if pulse.late(interval)}
         for name in sorted(late - self._late):
             log.error(fields("part is stuck; no watchdog ping until it moves", part=name))
         for name in sorted(self._late - late):

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 from msgspec import structs
 
 from sha_daemon import cursor as cursors
-from sha_daemon.database import MAX_PAGE, DatabaseAway, DatabaseError, RowLocked, Session
+from sha_daemon.database import MAX_PAGE, DatabaseAway, DatabaseError, RowLocked, RowRefused, Session
 from sha_daemon.fingerprint import Fingerprint, Question, fingerprint
 from sha_daemon.job_types import BACKUP
 from sha_daemon.records import Disk, Job, JobView, Locked, Page, Sample, SilentJob
@@ -33,15 +33,25 @@ class MemoryDatabase:
         self._faults: dict[When, DatabaseError] = {}
         self._closed = False
         self._held: str | None = None
+        self._refused: str | None = None
+        self._away: DatabaseError | None = None
         self.tables = Tables(clock.wall())
 
     def fail(self, when: When, error: DatabaseError) -> None:
         """The next transaction meets this error there."""
         self._faults[when] = error
 
+    def away(self, error: DatabaseError | None) -> None:
+        """Every transaction meets this error from now on. None: none does."""
+        self._away = error
+
     def hold(self, job_id: str | None) -> None:
         """Another program holds this job's row from now on: a verdict about it waits in vain. None: it lets go."""
         self._held = job_id
+
+    def refuse(self, job_id: str | None) -> None:
+        """The server takes no update of this job from now on. None: it takes all."""
+        self._refused = job_id
 
     def add_job(
         self, job: Job, vm_name: str = "vm", backup_type: str = "full", created_at: float | None = None
@@ -57,6 +67,8 @@ class MemoryDatabase:
     async def run(self, work: Callable[[Session], T]) -> T:
         if self._closed:
             raise DatabaseAway("cannot reach the database: the hub is stopping")
+        if self._away is not None:
+            raise self._away
         self._strike("begin")
         try:
             result = work(self._session())
@@ -70,7 +82,9 @@ class MemoryDatabase:
 
     def _session(self) -> "MemorySession":
         now = self._clock.wall()
-        return MemorySession(self.tables, now, context_required=self._context_required, held=self._held)
+        return MemorySession(
+            self.tables, now, context_required=self._context_required, held=self._held, refused=self._refused
+        )
 
     async def close(self) -> None:
         self._closed = True
@@ -84,9 +98,12 @@ class MemoryDatabase:
 class MemorySession:
     """Implements `database.Session`. `now` is the database's wall clock at the start of the transaction."""
 
-    def __init__(self, tables: Tables, now: float, *, context_required: bool, held: str | None) -> None:
+    def __init__(
+        self, tables: Tables, now: float, *, context_required: bool, held: str | None, refused: str | None
+    ) -> None:
         self._tables = tables
         self._held = held
+        self._refused = refused
         self._now = now
         self._context_required = context_required
         self.history = MemoryHistory(tables)
@@ -105,6 +122,8 @@ class MemorySession:
 
     def write_jobs(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
+            if job.job_id == self._refused:
+                raise RowRefused("cannot store the row")
             stored = self._tables.jobs.get(job.job_id)
             if stored is not None:
                 kept = structs.replace(as_stored(job), disks=stored.job.disks, context_id=stored.job.context_id)

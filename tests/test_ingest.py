@@ -12,7 +12,9 @@ from sha_daemon.database import DatabaseAway, DatabaseConflict, DatabaseError, S
 from sha_daemon.ingest import Ingest
 from sha_daemon.ingest_queue import MAX_QUEUED_BYTES, Busy, IngestQueue, Refused, Room, Unavailable
 from sha_daemon.records import Job
+from sha_daemon.shedding import Shedding
 from sha_daemon.trouble import Trouble
+from sha_daemon.unwritten import Unwritten
 from sha_daemon.writer import Writer
 from telemetry_common.contract import Update
 from telemetry_common.lifecycle import Pulse
@@ -54,11 +56,11 @@ def with_ingest(test: Callable[[Ingest, Counting], Coroutine[Any, Any, T]], max_
         for n in range(10):
             database.add_job(Job(job_id=f"j{n}", status="running"))
         queue, trouble = IngestQueue(Room(max_queue)), Trouble()
-        writer = Writer(database, clock, lambda: 0, queue, trouble, Pulse("writer", 60, clock))
+        writer = Writer(database, clock, lambda: 0, queue, trouble, Unwritten(), Pulse("writer", 60, clock))
         async with asyncio.TaskGroup() as group:
             running = group.create_task(writer.run())
             try:
-                return await test(Ingest([writer], trouble, clock), database)
+                return await test(Ingest([writer], trouble, Shedding(clock), clock), database)
             finally:
                 running.cancel()
 
@@ -145,18 +147,6 @@ def test_an_idle_writer_notices_by_itself_that_the_database_is_back() -> None:
         assert (ingest.could_hear(), ingest.trouble) == (True, "")
 
     with_ingest(scene)
-
-
-def test_a_sender_turned_away_counts_as_not_having_been_heard_once() -> None:
-    async def scene(ingest: Ingest, _: Counting) -> None:
-        first = asyncio.ensure_future(ingest.submit("j1", update()))
-        await asyncio.sleep(0)
-        with pytest.raises(Busy):
-            await ingest.submit("j9", update())
-        await first
-        assert (ingest.could_hear(), ingest.could_hear()) == (False, True)
-
-    with_ingest(scene, max_queue=1)
 
 
 def test_bodies_that_wait_are_bounded_by_their_size_too() -> None:

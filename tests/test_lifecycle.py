@@ -60,7 +60,7 @@ def test_one_stuck_part_stops_the_pings_although_the_others_move(caplog: pytest.
             await asyncio.sleep(1)
             moving.beat()
 
-    assert 2 <= vouching(live).pings <= 3
+    assert 3 <= vouching(live).pings <= 4
     assert [record.message for record in caplog.records] == [
         "part is stuck; no watchdog ping until it moves part=writer"
     ]
@@ -77,6 +77,26 @@ def test_pings_go_on_when_the_part_moves_again(caplog: pytest.LogCaptureFixture)
 
     vouching(live)
     assert caplog.records[-1].message == "part moves again part=writer"
+
+
+def test_a_daemon_that_stood_still_says_so_and_blames_no_part(caplog: pytest.LogCaptureFixture) -> None:
+    clock, heard = VirtualClock(), Heard()
+
+    async def main() -> None:
+        lifecycle = Lifecycle(heard, clock)
+        pulse = lifecycle.pulse("writer", allowed=2)
+        task = asyncio.create_task(lifecycle.vouch(lambda: "", 1.0))
+        await asyncio.sleep(1.5)
+        before, clock.now = heard.pings, clock.now + 600
+        await asyncio.sleep(0.1)
+        assert heard.pings == before + 1
+        pulse.beat()
+        await asyncio.sleep(2)
+        assert heard.pings == before + 3
+        task.cancel()
+
+    run_virtual(main(), clock)
+    assert [record.message for record in caplog.records] == ["the daemon stood still seconds=599.500"]
 
 
 def test_the_status_is_told_at_each_turn_in_one_line_also_by_a_stuck_daemon() -> None:

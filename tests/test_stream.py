@@ -17,11 +17,13 @@ from sha_daemon.ingest_queue import IngestQueue, Room
 from sha_daemon.job_types import BACKUP
 from sha_daemon.records import Disk, Job
 from sha_daemon.replies import Problem
+from sha_daemon.shedding import Shedding
 from sha_daemon.silence import Thresholds
 from sha_daemon.stream import LINGER_SECONDS, Stream
 from sha_daemon.stream_ring import BLOCK_BYTES
 from sha_daemon.stream_subscribers import BEHIND_SECONDS, MAX_WAITING_BYTES, Subscriber
 from sha_daemon.trouble import Trouble
+from sha_daemon.unwritten import Unwritten
 from sha_daemon.writer import Writer
 from telemetry_common.contract import Update
 from telemetry_common.lifecycle import Pulse
@@ -70,8 +72,8 @@ class Stage:
         )
         published = partial(self.stream.committed, BACKUP)
         queue, trouble, pulse = IngestQueue(Room(1000)), Trouble(), Pulse("writer", 60, self.clock)
-        self._writer = Writer(self.tables, self.clock, self._reading, queue, trouble, pulse, published)
-        self._ingest = Ingest([self._writer], trouble, self.clock)
+        self._writer = Writer(self.tables, self.clock, self._reading, queue, trouble, Unwritten(), pulse, published)
+        self._ingest = Ingest([self._writer], trouble, Shedding(self.clock), self.clock)
         for n in range(10):
             self.tables.add_job(Job(job_id=f"j{n}", status="running"), vm_name=f"vm-{n}")
 

@@ -1,236 +1,212 @@
-"""The watchdog at its real thresholds, in virtual time: the dead are found, and nobody else is failed."""
+"""The watchdog at its real thresholds, in virtual time: what it says, whom it fails, and what it takes back."""
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable
+import re
 
 import pytest
-from msgspec import convert
+from msgspec import convert, structs
 
-from sha_daemon.app import Hub
 from sha_daemon.config import HubSettings
-from sha_daemon.database import DatabaseAway
+from sha_daemon.ingest_queue import NotStored
 from sha_daemon.records import Job
-from telemetry_common.contract import Update
-from testbed.memory_database import MemoryDatabase
-from tests.support.hub import virtual_hub
-from tests.support.virtual_clock import VirtualClock, run_virtual
+from tests.support.watchdog_scene import Scene
 
 
-class Scene:
-    """A clock, a database with one running job `j1`, and hubs that come and go."""
-
-    def __init__(self, settings: HubSettings | None = None) -> None:
-        self.clock = VirtualClock()
-        self.database = MemoryDatabase(self.clock)
-        self.settings = settings or HubSettings()
-
-    @property
-    def job(self) -> Job:
-        return self.database.tables.jobs["j1"].job
-
-    def status(self) -> str:
-        return self.job.status
-
-    async def hear(self, hub: Hub, status: str = "running") -> None:
-        await hub.parts["backup"].ingest.submit("j1", convert({"status": status}, Update))
-
-    async def up(self, seconds: float, hear_every: float | None = None) -> None:
-        """A hub that lives for so long, and hears the job now and then, or never."""
-        async with virtual_hub(self.database, self.clock, self.settings) as hub:
-            if hear_every is None:
-                await asyncio.sleep(seconds)
-                return
-            for _ in range(int(seconds / hear_every)):
-                await self.hear(hub)
-                await asyncio.sleep(hear_every)
+@pytest.fixture
+def scene(caplog: pytest.LogCaptureFixture) -> Scene:
+    return Scene(caplog)
 
 
-def play(scene: Scene, story: Callable[[Scene], Awaitable[None]], job: Job | None = None) -> None:
-    async def main() -> None:
-        scene.database.add_job(job or Job(job_id="j1", status="running"))
-        await story(scene)
-
-    run_virtual(main(), scene.clock)
-
-
-def test_a_dead_job_is_failed_after_300_s_and_at_most_one_sweep() -> None:
+def test_a_dead_job_is_failed_after_300_s_and_at_most_one_sweep(scene: Scene) -> None:
     async def story(scene: Scene) -> None:
-        async with virtual_hub(scene.database, scene.clock) as hub:
-            await scene.hear(hub)
+        async with scene.hub() as hub:
+            await scene.say("dead")
             await asyncio.sleep(299)
             assert scene.status() == "running"
             await asyncio.sleep(32)
-            assert scene.status() == "failed"
-            assert scene.job.error_message == scene.job.watchdog_message
-            assert str(scene.job.error_message).startswith("Job stalled - no telemetry for 5m")
+            job = scene.job("dead")
+            assert job.status == "failed"
+            assert job.error_message == job.watchdog_message
+            assert re.fullmatch(
+                r"Job stalled - no telemetry for 5m\d+s \(SBC may have crashed\)", str(job.error_message)
+            )
+            assert 0 <= scene.clock.wall() - (job.completed_at or 0) < 31
+            assert hub.parts["backup"].watchdog.failed == 1
+            assert scene.failed == ["dead"]
 
-    play(Scene(), story)
+    scene.play(story)
 
 
-def test_one_warning_per_silence_and_one_line_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+def test_one_warning_per_silence_and_one_line_when_it_ends(scene: Scene) -> None:
     async def story(scene: Scene) -> None:
-        async with virtual_hub(scene.database, scene.clock) as hub:
-            for _ in range(2):
-                await scene.hear(hub)
+        async with scene.hub() as hub:
+            for status in ("running", "running", "completed"):
+                await scene.say("j1", status)
                 await asyncio.sleep(200)
-            await scene.hear(hub)
-            await asyncio.sleep(40)
+            assert hub.parts["backup"].watchdog.silent == 0
 
-    with caplog.at_level(logging.INFO, "sha_daemon.watchdog"):
-        play(Scene(), story)
-    assert [record.message.split(" job=")[0] for record in caplog.records if "never" not in record.message] == [
-        "job is silent",
-        "job is silent no longer",
-    ] * 2
+    scene.play(story, ["j1"])
+    said = [message for message in scene.messages if "silent" in message]
+    assert [re.sub(r"\d\d\d?$", "N", message) for message in said] == [
+        "job is silent job=j1 silent_seconds=N",
+        "job is silent no longer job=j1 status=running silent_seconds=N",
+        "job is silent job=j1 silent_seconds=N",
+        "job is silent no longer job=j1 status=completed silent_seconds=N",
+    ]
+    assert [message.rpartition("=")[2] for message in said[1::2]] == ["200", "200"]
 
 
-def test_an_outage_of_the_hub_fails_nobody() -> None:
+@pytest.mark.parametrize("status", ["cancelled", "deleted"])
+def test_a_silence_that_another_program_ends_is_told_with_what_became_of_the_job(scene: Scene, status: str) -> None:
     async def story(scene: Scene) -> None:
-        await scene.up(60, hear_every=5)
-        await asyncio.sleep(600)
-        await scene.up(290)
-        assert scene.status() == "running"
-        await scene.up(45)
-        assert scene.status() == "failed"
-
-    play(Scene(), story)
-
-
-def test_a_hub_that_crash_loops_every_two_minutes_still_finds_the_dead() -> None:
-    async def story(scene: Scene) -> None:
-        await scene.up(60, hear_every=5)
-        for _ in range(4):
-            await scene.up(120)
-            await asyncio.sleep(60)
-        assert scene.status() == "failed"
-
-    play(Scene(), story)
-
-
-def test_a_living_job_outlives_an_hour_of_a_crash_looping_hub() -> None:
-    async def story(scene: Scene) -> None:
-        for _ in range(20):
-            await scene.up(120, hear_every=5)
-            await asyncio.sleep(60)
-        assert scene.status() == "running"
-
-    play(Scene(), story)
-
-
-def test_a_database_that_is_away_fails_nobody() -> None:
-    async def story(scene: Scene) -> None:
-        async def away(work: object) -> None:
-            raise DatabaseAway("no server")
-
-        async with virtual_hub(scene.database, scene.clock) as hub:
-            await scene.hear(hub)
-            runs = [(d, d.run) for d in hub._databases]
-            for database, _ in runs:
-                database.run = away  # type: ignore[method-assign, assignment]
-            await asyncio.sleep(600)
-            for database, run in runs:
-                database.run = run  # type: ignore[method-assign]
-            await asyncio.sleep(280)
-            assert scene.status() == "running"
-            await asyncio.sleep(60)
-            assert scene.status() == "failed"
-
-    play(Scene(), story)
-
-
-def test_a_suspended_hub_fails_nobody() -> None:
-    async def story(scene: Scene) -> None:
-        async with virtual_hub(scene.database, scene.clock) as hub:
-            await scene.hear(hub)
+        async with scene.hub():
+            await scene.say("j1")
             await asyncio.sleep(100)
-            scene.clock.now += 600
-            await asyncio.sleep(180)
-            assert scene.status() == "running"
-            await asyncio.sleep(60)
-            assert scene.status() == "failed"
+            view = scene.database.tables.jobs.pop("j1")
+            if status != "deleted":
+                scene.database.add_job(structs.replace(view.job, status="cancelled"))
+            await asyncio.sleep(31)
 
-    play(Scene(), story)
+    scene.play(story, ["j1"])
+    assert f"job is silent no longer job=j1 status={status} silent_seconds=1" in scene.messages[-1]
 
 
-@pytest.mark.parametrize("step", [-3600.0, 3600.0])
-def test_a_clock_stepped_by_an_hour_changes_no_verdict(step: float) -> None:
+def test_a_crowd_that_falls_silent_and_comes_back_is_warned_of_one_by_one(scene: Scene) -> None:
+    crowd = [f"j{n}" for n in range(1000)]
+
     async def story(scene: Scene) -> None:
-        async with virtual_hub(scene.database, scene.clock) as hub:
-            await scene.hear(hub)
-            await asyncio.sleep(100)
-            scene.clock.stepped += step
-            await asyncio.sleep(190)
-            assert scene.status() == "running"
-            await asyncio.sleep(60)
-            assert scene.status() == "failed"
+        async with scene.hub() as hub:
+            for _ in range(2):
+                await asyncio.gather(*(scene.say(job_id) for job_id in crowd))
+                await asyncio.sleep(100)
+            assert hub.parts["backup"].watchdog.silent == 1000
 
-    play(Scene(), story)
+    scene.play(story, crowd)
+    for what, count in (("job is silent job=", 2000), ("job is silent no longer job=", 1000)):
+        assert sum(message.startswith(what) for message in scene.messages) == count
 
 
-def test_two_hubs_on_one_database_count_each_second_once() -> None:
+def test_a_job_heard_again_is_revived_and_can_complete(scene: Scene) -> None:
     async def story(scene: Scene) -> None:
-        async with virtual_hub(scene.database, scene.clock) as hub, virtual_hub(scene.database, scene.clock):
-            await scene.hear(hub)
-            await asyncio.sleep(290)
-            assert scene.status() == "running"
-            await asyncio.sleep(45)
-            assert scene.status() == "failed"
-
-    play(Scene(), story)
-
-
-def test_a_job_heard_again_is_revived_and_can_complete() -> None:
-    async def story(scene: Scene) -> None:
-        async with virtual_hub(scene.database, scene.clock) as hub:
-            await scene.hear(hub)
+        async with scene.hub():
+            await scene.say("j1")
             await asyncio.sleep(340)
-            assert scene.status() == "failed"
-            await scene.hear(hub)
-            assert (scene.status(), scene.job.error_message, scene.job.watchdog_failed_at) == ("running", None, None)
-            await scene.hear(hub, "completed")
-            assert scene.status() == "completed"
+            assert scene.status("j1") == "failed"
+            await scene.say("j1")
+            job = scene.job("j1")
+            assert (job.status, job.error_message, job.watchdog_failed_at) == ("running", None, None)
+            await scene.say("j1", "completed")
+            assert scene.status("j1") == "completed"
 
-    play(Scene(), story)
+    scene.play(story, ["j1"])
 
 
 @pytest.mark.parametrize(("never_heard", "status"), [("report", "running"), ("fail", "failed")])
-def test_a_job_that_never_sent_telemetry_is_failed_only_if_configured(never_heard: str, status: str) -> None:
+def test_a_job_that_never_sent_telemetry_is_failed_only_if_configured(
+    caplog: pytest.LogCaptureFixture, never_heard: str, status: str
+) -> None:
     async def story(scene: Scene) -> None:
         await scene.up(150)
-        async with virtual_hub(scene.database, scene.clock, scene.settings) as hub:
+        async with scene.hub() as hub:
             await asyncio.sleep(140)
-            assert (scene.status(), hub.parts["backup"].watchdog.never_heard) == ("running", 1)
+            assert (scene.status("old"), hub.parts["backup"].watchdog.never_heard) == ("running", 1)
             await asyncio.sleep(60)
-            assert scene.status() == status
+            assert scene.status("old") == status
 
-    settings = convert({"watchdog": {"never_heard": never_heard}}, HubSettings)
-    scene = Scene(settings)
-    play(scene, story, Job(job_id="j1", status="running", started_at=scene.clock.wall()))
+    scene = Scene(caplog, convert({"watchdog": {"never_heard": never_heard}}, HubSettings))
+    scene.play(story, [Job(job_id="old", status="running", started_at=scene.clock.wall())])
+    assert scene.messages.count("running job has never sent telemetry job=old") == 2, "once for each hub"
 
 
-def test_a_row_that_another_program_holds_does_not_save_the_other_dead() -> None:
+def test_a_job_never_heard_whose_start_nobody_knows_is_not_failed(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene(caplog, convert({"watchdog": {"never_heard": "fail"}}, HubSettings))
+    scene.play(lambda scene: scene.up(3600), ["old"])
+    assert (scene.status("old"), scene.failed) == ("running", [])
+
+
+def test_a_job_of_an_attached_producer_that_moves_nothing_is_never_warned_of_nor_failed(scene: Scene) -> None:
     async def story(scene: Scene) -> None:
-        scene.database.add_job(Job(job_id="held", status="running"))
-        async with virtual_hub(scene.database, scene.clock) as hub:
-            for job_id in ("held", "j1"):
-                await hub.parts["backup"].ingest.submit(job_id, convert({"status": "running"}, Update))
+        async with scene.hub():
+            for idle_seconds in range(0, 8 * 3600, 30):
+                await scene.say("quiet", idle_seconds=idle_seconds)
+                await asyncio.sleep(30)
+            assert scene.job("quiet").idle_seconds == 8 * 3600 - 30
+
+    scene.play(story, ["quiet"])
+    assert (scene.status("quiet"), scene.failed) == ("running", [])
+    assert not [message for message in scene.messages if "silent" in message]
+
+
+@pytest.mark.parametrize("never_heard", [False, True])
+def test_a_rule_that_throws_on_one_row_does_not_stop_the_sweep(
+    caplog: pytest.LogCaptureFixture, never_heard: bool
+) -> None:
+    """No number: no duration can be told from it."""
+
+    async def story(scene: Scene) -> None:
+        async with scene.hub():
+            if not never_heard:
+                for job_id in ("broken", "dead"):
+                    await scene.say(job_id)
+            view = scene.database.tables.jobs["broken"]
+            broken = {"started_at": float("nan")} if never_heard else {"last_telemetry_at": float("nan")}
+            scene.database.tables.put_job(structs.replace(view, job=structs.replace(view.job, **broken)))
+            await asyncio.sleep(500)
+            assert (scene.status("broken"), scene.status("dead")) == ("running", "failed")
+
+    scene = Scene(caplog, convert({"watchdog": {"never_heard": "fail"}}, HubSettings))
+    started = scene.clock.wall()
+    scene.play(story, [Job(job_id=name, status="running", started_at=started) for name in ("broken", "dead")])
+    complaint = "cannot judge the silence of a job; the sweep goes on job=broken"
+    assert scene.messages.count(complaint) == 1, "once, not in each sweep"
+
+
+def test_a_row_that_another_program_holds_does_not_save_the_other_dead(scene: Scene) -> None:
+    async def story(scene: Scene) -> None:
+        async with scene.hub():
+            for job_id in ("held", "dead"):
+                await scene.say(job_id)
                 await asyncio.sleep(2)
             scene.database.hold("held")
-            await asyncio.sleep(340)
-            assert (scene.status(), scene.database.tables.jobs["held"].job.status) == ("failed", "running")
+            await asyncio.sleep(400)
+            assert (scene.status("dead"), scene.status("held")) == ("failed", "running")
             scene.database.hold(None)
             await asyncio.sleep(31)
-            assert scene.database.tables.jobs["held"].job.status == "failed"
+            assert scene.status("held") == "failed"
 
-    play(Scene(), story)
+    scene.play(story, ["held", "dead"])
+    assert sum(message.startswith("verdict put off") for message in scene.messages) == 1, "once, not in each sweep"
 
 
-def test_a_completed_job_is_never_touched() -> None:
+@pytest.mark.parametrize("why", ["another program holds its row", "the server refuses it"])
+def test_a_job_whose_messages_could_not_be_stored_was_heard_all_the_same(scene: Scene, why: str) -> None:
+    """Its row comes free, and the sweep may be there before the job's next message."""
+
     async def story(scene: Scene) -> None:
-        async with virtual_hub(scene.database, scene.clock) as hub:
-            await scene.hear(hub, "completed")
-            await asyncio.sleep(3600)
-            assert (scene.status(), hub.parts["backup"].watchdog.failed) == ("completed", 0)
+        async with scene.hub() as hub:
+            await scene.say("heard")
+            mistreat = scene.database.hold if why.startswith("another") else scene.database.refuse
+            mistreat("heard")
+            for _ in range(100):
+                with pytest.raises(NotStored):
+                    await scene.say("heard")
+                await asyncio.sleep(5)
+            mistreat(None)
+            await asyncio.sleep(40)
+            assert (hub.parts["backup"].watchdog.silent, scene.failed) == (0, [])
+            await asyncio.sleep(300)
 
-    play(Scene(), story)
+    scene.play(story, ["heard"])
+    assert scene.failed == ["heard"], "when it really fell silent"
+    warnings = [message for message in scene.messages if message.startswith("job is silent job")]
+    assert len(warnings) == 1
+
+
+def test_a_completed_job_is_never_touched(scene: Scene) -> None:
+    async def story(scene: Scene) -> None:
+        async with scene.hub() as hub:
+            await scene.say("j1", "completed")
+            await asyncio.sleep(3600)
+            assert (scene.status("j1"), hub.parts["backup"].watchdog.failed) == ("completed", 0)
+
+    scene.play(story, ["j1"])

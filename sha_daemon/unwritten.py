@@ -1,0 +1,31 @@
+"""Jobs that were heard although the database could not write it down: the watchdog spares them.
+
+A row that another program holds, a row that the server refuses, a disk that is full: what a sender says is then
+answered 500 or 503 and is not in the tables. Its job is audible all the same: no silence of it may be counted from
+before. This lives in memory, as long as the hub that heard it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+MAX_REMEMBERED = 10_000
+"""Jobs, those forgotten first that were heard the longest ago: as many as one sweep looks at."""
+
+
+class Unwritten:
+    """Of one kind of job; shared by its writers and its watchdog."""
+
+    def __init__(self) -> None:
+        self._heard_us: OrderedDict[str, int] = OrderedDict()
+
+    def heard(self, job_ids: Iterable[str], reading_us: int) -> None:
+        """These jobs were heard when the listening clock read `reading_us`."""
+        for job_id in job_ids:
+            self._heard_us[job_id] = reading_us
+            self._heard_us.move_to_end(job_id)
+        while len(self._heard_us) > MAX_REMEMBERED:
+            self._heard_us.popitem(last=False)
+
+    def later_of(self, job_id: str, heard_us: int) -> int:
+        """The reading at which the job was last heard, where the tables say `heard_us`."""
+        return max(heard_us, self._heard_us.get(job_id, heard_us))
