@@ -43,6 +43,8 @@ WRITERS = 2
 LEAST_PATIENCE_SECONDS = 2.0
 """A part makes a turn at least this often while the database answers at once. While it does not, a turn may have to
 wait for a connection and then for an answer: a database that is away makes no part late."""
+CLOSE_SECONDS = 1.0
+"""For the database to take leave."""
 STATUS_SECONDS = 5.0
 """Between two STATUS= lines where systemd asked for no watchdog pings."""
 
@@ -189,8 +191,12 @@ class Hub:
             log.error(fields("stopping with updates unanswered; their senders keep them", updates=queued))
 
     async def close(self) -> None:
-        for database in self._databases:
-            await database.close()
+        """Within CLOSE_SECONDS: a server that does not answer must not keep the hub from ending."""
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await asyncio.gather(*(database.close() for database in self._databases))
+        except TimeoutError:
+            log.warning("the database does not answer; its connections are given up")
 
     def _can_hear(self) -> bool:
         able = all(parts.ingest.could_hear() for parts in self.parts.values())

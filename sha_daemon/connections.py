@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 
 from aiohttp import web
@@ -31,6 +32,8 @@ class Connections:
         self._on_turned_away = on_turned_away
         self._loop = asyncio.get_running_loop()
         self._open: set[Connection] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
         self.cut_off = 0
 
     @property
@@ -48,11 +51,23 @@ class Connections:
         if self.count >= self._listen.max_connections:
             self._on_turned_away()
             return _TurnedAway(None if self._certificate else _one_too_many())
-        connection = Connection(self._server, self._loop, self._listen.keepalive_seconds, self._open.discard)
+        connection = Connection(self._server, self._loop, self._listen.keepalive_seconds, self._gone)
         self._open.add(connection)
+        self._empty.clear()
         if self._certificate is None:
             return connection
         return TlsConnection(self._loop, connection, self._certificate.context, self._listen.patience_seconds)
+
+    def _gone(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        if not self._open:
+            self._empty.set()
+
+    async def emptied(self, seconds: float) -> None:
+        """Until none is open, at most so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
 
     async def sweep(self) -> None:
         """For ever."""

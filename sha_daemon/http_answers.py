@@ -65,7 +65,10 @@ async def nowhere(request: web.Request) -> web.StreamResponse:
 def response(reply: Reply) -> web.StreamResponse:
     if reply.status == 204:
         return Acknowledgement(reply.headers)
-    return web.Response(status=reply.status, headers=reply.headers, body=reply.body, content_type=reply.content_type)
+    answer = web.Response(status=reply.status, headers=reply.headers, body=reply.body, content_type=reply.content_type)
+    if reply.last:
+        answer.force_close()
+    return answer
 
 
 async def nameless(request: web.Request, answer: web.StreamResponse) -> None:

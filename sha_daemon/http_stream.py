@@ -106,6 +106,8 @@ class _Wire:
             self._transport.write(_chunk(text) if self._chunked else text)
 
     def waiting(self) -> int:
+        if self.gone():  # the layer of TLS no longer knows
+            return 0
         return self._transport.get_write_buffer_size()
 
     def gone(self) -> bool:

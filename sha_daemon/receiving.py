@@ -11,7 +11,7 @@ from sha_daemon.content_encoding import unpacked
 from sha_daemon.ingest import Ingest
 from sha_daemon.ingest_queue import Answer, Busy, NotStored, Unavailable
 from sha_daemon.records import storable_id
-from sha_daemon.replies import JSON, Problem, Reply, no_such_job, unavailable, unknown_job_type
+from sha_daemon.replies import JSON, STOPPING, Problem, Reply, no_such_job, unavailable, unknown_job_type
 from telemetry_common.contract import ContractError, Update, decode_update
 from telemetry_common.logs import fields
 from telemetry_common.text import printable
@@ -56,7 +56,7 @@ class Receiver:
         if content_type != JSON:
             raise Problem(415, f"Content-Type must be {JSON}, not '{printable(content_type)}'")
         if self._stopping:
-            raise unavailable("the hub is stopping; try again", "stopping")
+            raise unavailable("the hub is stopping; try again", STOPPING)
 
     def _unpacked(self, job_type: str, job_id: str, body: bytes, encoding: str) -> bytes:
         """The body out of its Content-Encoding; the job is heard also if that is damaged. Raises Problem."""

@@ -13,6 +13,8 @@ JSON = "application/json"
 RETRY_AFTER_SECONDS = 5
 """What a sender is asked to wait after a 503: as long as the hub waits between two looks at its database."""
 
+STOPPING = "stopping"
+"""Why an update is refused while the hub stops: the answer is the last one on its connection."""
 _REASONS = {
     400: "malformed",
     401: "unauthorized",
@@ -29,12 +31,13 @@ _REASONS = {
 
 
 class Reply(Struct, frozen=True):
-    """`body` is sent as `content_type`; a reply without a body has neither."""
+    """`body` is sent as `content_type`; a reply without a body has neither. The `last` one closes its connection."""
 
     status: int
     headers: Mapping[str, str] = {}
     body: bytes = b""
     content_type: str = JSON
+    last: bool = False
 
 
 class Problem(Exception):
@@ -57,7 +60,7 @@ class Problem(Exception):
             "status": self.status,
             "detail": self.detail,
         }
-        return Reply(self.status, self.headers, msgspec.json.encode(body), PROBLEM)
+        return Reply(self.status, self.headers, msgspec.json.encode(body), PROBLEM, last=self.reason == STOPPING)
 
 
 def no_such_job(job_type: str, job_id: str) -> Problem:

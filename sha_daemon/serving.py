@@ -19,6 +19,10 @@ from telemetry_common.settings import SettingsError
 BACKLOG = 1024
 """Connections that wait to be accepted: every sender of a large site reconnects at once after a restart."""
 
+FAREWELL_SECONDS = 0.25
+"""For senders to learn, by the answer to their next update, that the hub stops. A connection that is closed in the very
+moment in which something arrives on it is reset, and what was said on it last may be lost on its way."""
+
 
 _HINTS = {
     errno.EADDRINUSE: "; another program has it, perhaps a second hub (`ss -tlnp` names it): stop it, or set another "
@@ -77,7 +81,10 @@ async def served(
     on_turned_away: Callable[[], None],
     stop_seconds: float,
 ) -> AsyncIterator[Connections]:
-    """Serve `app` on `sock` within the block; leaving it waits for answers under way, at most `stop_seconds`."""
+    """Serve `app` on `sock` within the block; leaving it waits for answers under way, at most `stop_seconds`.
+
+    No more connections are then accepted: those that wait stay with the socket, which systemd keeps for the next hub.
+    """
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=stop_seconds)
     await runner.setup()
     if runner.server is None:
@@ -94,6 +101,7 @@ async def served(
                 yield connections
             finally:
                 listening.close()
+                await connections.emptied(min(FAREWELL_SECONDS, stop_seconds))
         finally:
             await runner.cleanup()
             for task in tasks:
