@@ -3,8 +3,8 @@
 One row in the database holds the reading. Every few seconds a hub adds the lesser of what it listened itself and what
 passed on the database's clock since the last addition: several hubs count each second once, a stepped clock counts for
 nothing, and a hub that crash-loops still gets on. Time in which the hub could not have heard is not added: while it is
-down, suspended or stuck (a turn of its loop that came late counts only as an ordinary one), while its queue is full,
-while the database takes no writes (an addition that fails is dropped).
+down, suspended or stuck (a turn of its loop that came late counts for nothing), while it turns senders away, while the
+database takes no writes (an addition that fails is dropped).
 """
 
 import asyncio
@@ -18,7 +18,9 @@ from telemetry_common.lifecycle import Pulse
 log = logging.getLogger(__name__)
 
 TURN_SECONDS = 1.0
-"""Between two turns of the loop. A turn later than twice this means that the hub was not listening."""
+"""Between two turns of the loop."""
+LATE_SECONDS = 2.0
+"""After the turn before: whoever is later than this was not listening meanwhile."""
 ADVANCE_SECONDS = 5.0
 """Between two additions to the row."""
 
@@ -36,7 +38,7 @@ class ListeningClock:
 
     def estimate_us(self) -> int:
         """The reading now, as far as this hub knows without asking."""
-        return self._reading_us + self._own_us + self._since_turn_us()
+        return self._reading_us + self._own_us + int(min(self._since_turn(), LATE_SECONDS) * 1e6)
 
     async def run(self) -> None:
         """For ever: count this hub's listening in turns, and add it to the row now and then."""
@@ -72,10 +74,10 @@ class ListeningClock:
             log.debug("listened time dropped: %s", error)
 
     def _turn(self) -> None:
-        if self._can_hear():
-            self._own_us += self._since_turn_us()
+        since = self._since_turn()
+        if self._can_hear() and since <= LATE_SECONDS:
+            self._own_us += int(since * 1e6)
         self._last_turn = self._clock.monotonic()
 
-    def _since_turn_us(self) -> int:
-        since = self._clock.monotonic() - self._last_turn
-        return int(min(since, 2 * TURN_SECONDS) * 1e6)
+    def _since_turn(self) -> float:
+        return self._clock.monotonic() - self._last_turn

@@ -34,14 +34,14 @@ class MemoryDatabase:
         self._closed = False
         self._held: str | None = None
         self._refused: str | None = None
-        self._away: DatabaseError | None = None
+        self._away: Exception | None = None
         self.tables = Tables(clock.wall())
 
     def fail(self, when: When, error: DatabaseError) -> None:
         """The next transaction meets this error there."""
         self._faults[when] = error
 
-    def away(self, error: DatabaseError | None) -> None:
+    def away(self, error: Exception | None) -> None:
         """Every transaction meets this error from now on. None: none does."""
         self._away = error
 
