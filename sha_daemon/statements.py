@@ -163,7 +163,7 @@ class Statements:
     def hear(self, count: int) -> str:
         """The first IN finds by primary key, the second compares exactly. A reading of the clock never falls."""
         marks = _marks(count)
-        return f"""UPDATE {self._jobs}
+        return f"""UPDATE {self._jobs} FORCE INDEX (PRIMARY)
  SET last_telemetry_at = %s, telemetry_heard_us = GREATEST(COALESCE(telemetry_heard_us, 0), %s)
  WHERE id IN ({marks}) AND BINARY id IN ({marks}) AND status = '{self._running}'"""
 
@@ -192,9 +192,10 @@ class Statements:
     def fail_silent(self) -> str:
         """Still running and still silent, or nothing: a `completed` of the same moment is never overwritten.
 
-        BINARY: exactly this job.
+        By primary key, always, as the writers do: along an index on the status it would lock that first, and the row
+        last, and deadlock with a writer that has the row. BINARY: exactly this job.
         """
-        return f"""UPDATE {self._jobs} SET status = '{self._failed}', completed_at = %s, error_message = %s,
+        return f"""UPDATE {self._jobs} FORCE INDEX (PRIMARY) SET status = '{self._failed}', completed_at = %s, error_message = %s,
  watchdog_failed_at = %s, watchdog_message = %s WHERE id = %s AND BINARY id = %s AND status = '{self._running}'
  AND telemetry_heard_us < %s"""
 

@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from sha_daemon.database import Database, DatabaseError, RowLocked
+from sha_daemon.database import Database, DatabaseConflict, DatabaseError, RowLocked, Session
 from sha_daemon.listening import ListeningClock
 from sha_daemon.records import JobView, SilentJob
 from sha_daemon.silence import Thresholds, Verdict, judge, message, reading_before
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 SWEEP_LIMIT = 10_000
 """Silent jobs looked at in one sweep, the longest silence first; the rest has its turn in the next."""
+ATTEMPTS = 3
+"""How often a verdict is tried that deadlocked with somebody, before it is left for the next sweep."""
 JOBS_AT_ONCE = 200
 """Looked at before others have their turn in the event loop; asked about in one statement."""
 
@@ -102,7 +104,7 @@ class StaleWatchdog:
     async def _see_unseen(self, reading_us: int) -> None:
         try:
             await self._database.run(lambda session: session.see_unseen_jobs(reading_us))
-        except RowLocked as error:
+        except (RowLocked, DatabaseConflict) as error:
             log.debug(fields("unseen jobs are left for the next sweep", reason=error))
 
     async def _each(self, jobs: list[SilentJob], look: Look, reading_us: int) -> list[SilentJob]:
@@ -120,7 +122,7 @@ class StaleWatchdog:
         """A row that throws, or that another program holds, does not stop the sweep; it is complained of once."""
         try:
             audible = await look(job, reading_us)
-        except RowLocked as error:
+        except (RowLocked, DatabaseConflict) as error:
             if job.job_id not in self._put_off:
                 log.warning(fields("verdict put off: another program holds the row", job=job.job_id, reason=error))
         except DatabaseError:
@@ -155,14 +157,23 @@ class StaleWatchdog:
         since_heard = now - job.last_telemetry_at if job.last_telemetry_at is not None else 0.0
         text = message(max(since_heard, verdict.silence_seconds))
         before = reading_before(reading_us, self._thresholds.fail)
-        failed = await self._database.run(lambda session: session.fail_silent(job, before, now, text))
-        self._pulse.beat()
-        if failed:
+        if await self._done(lambda session: session.fail_silent(job, before, now, text)):
             self.failed += 1
             self._warned.pop(job.job_id, None)
             log.error(fields("job failed by the watchdog", job=job.job_id, reason=text))
             if self._on_failed is not None:
                 self._on_failed(job.job_id)
+
+    async def _done(self, verdict: Callable[[Session], bool]) -> bool:
+        """Whether it took effect. What deadlocked is tried again at once, a few times."""
+        for attempt in range(1, ATTEMPTS + 1):
+            self._pulse.beat()
+            try:
+                return await self._database.run(verdict)
+            except DatabaseConflict:
+                if attempt == ATTEMPTS:
+                    raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _tell_ended(self, ended: set[str], reading_us: int) -> None:
         """What became of jobs that were warned of and are silent no longer: heard again, ended, or failed elsewhere."""
