@@ -195,9 +195,9 @@ class Statements:
         By primary key, always, as the writers do: along an index on the status it would lock that first, and the row
         last, and deadlock with a writer that has the row. BINARY: exactly this job.
         """
-        return f"""UPDATE {self._jobs} FORCE INDEX (PRIMARY) SET status = '{self._failed}', completed_at = %s, error_message = %s,
- watchdog_failed_at = %s, watchdog_message = %s WHERE id = %s AND BINARY id = %s AND status = '{self._running}'
- AND telemetry_heard_us < %s"""
+        return f"""UPDATE {self._jobs} FORCE INDEX (PRIMARY)
+ SET status = '{self._failed}', completed_at = %s, error_message = %s, watchdog_failed_at = %s, watchdog_message = %s
+ WHERE id = %s AND BINARY id = %s AND status = '{self._running}' AND telemetry_heard_us < %s"""
 
     def read_job(self) -> str:
         return f"SELECT {_VIEW} FROM {self._jobs} j WHERE j.id = %s AND BINARY j.id = %s"

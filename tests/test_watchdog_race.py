@@ -1,4 +1,4 @@
-"""`completed` against the watchdog's verdict, 10,000 times on a real MariaDB: no end that was reported is overwritten."""
+"""`completed` against the verdict of the watchdog, 10,000 times on a real MariaDB: no reported end is overwritten."""
 
 import asyncio
 import random
@@ -46,7 +46,7 @@ class ReadThenWrite:
 
 class Careless(MariaDB):
     async def run(self, work: Callable[[Session], T]) -> T:
-        return await super().run(lambda session: work(ReadThenWrite(session, session._link)))  # type: ignore[attr-defined, arg-type]
+        return await super().run(lambda session: work(ReadThenWrite(session, session._link)))  # type: ignore[attr-defined]
 
 
 class Race:
