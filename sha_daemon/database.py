@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
 from sha_daemon.fingerprint import Fingerprint, Question
-from sha_daemon.records import Disk, Job, JobView, Locked, Page, Sample, SilentJob, StoredStatus
+from sha_daemon.records import Disk, Job, JobView, Locked, Page, Sample, StoredStatus
 from sha_daemon.samples import Samples
 
 T = TypeVar("T")
@@ -95,16 +95,19 @@ class Session(Protocol):
     def advance_listening(self, own_us: int) -> int:
         """Advance it by the lesser of `own_us` and what passed on the database's clock since; the new reading."""
 
-    def silent_jobs(self, heard_before_us: int, limit: int) -> list[SilentJob]:
-        """Running jobs that were heard once, but not since this reading of the clock; longest silence first."""
+    def silent_jobs(self, heard_before_us: int, limit: int) -> list[tuple[str, int]]:
+        """Running jobs not heard since this reading of the clock, with their own; longest silence first.
+
+        Among them are those that were never heard, by the reading at which a hub first saw them.
+        """
 
     def see_unseen_jobs(self, reading_us: int) -> None:
         """Running jobs without a reading get this one: what has never been heard is at least seen from now on."""
 
-    def never_heard_jobs(self, limit: int) -> list[SilentJob]:
-        """Running jobs that have never sent telemetry; `heard_us` is when a hub first saw them."""
+    def never_heard_jobs(self, limit: int) -> list[str]:
+        """Running jobs that have never sent telemetry."""
 
-    def fail_silent(self, job: SilentJob, heard_before_us: int, at: float, message: str) -> bool:
+    def fail_silent(self, job_id: str, heard_before_us: int, at: float, message: str) -> bool:
         """One guarded UPDATE: failed with the watchdog's mark, if still running and still silent. True if it was."""
 
     def job(self, job_id: str) -> JobView | None:

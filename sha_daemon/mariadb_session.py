@@ -12,7 +12,7 @@ from sha_daemon.fingerprint import Fingerprint, Question
 from sha_daemon.fingerprint_statements import FingerprintStatements
 from sha_daemon.job_types import JobType
 from sha_daemon.mariadb_history import MariaHistory
-from sha_daemon.records import Disk, Job, JobView, Locked, Page, Sample, SilentJob, StoredStatus, storable_id
+from sha_daemon.records import Disk, Job, JobView, Locked, Page, Sample, StoredStatus, storable_id
 from sha_daemon.schema import Tables
 
 
@@ -141,21 +141,21 @@ class MariaSession:
             raise SchemaMissing("cannot advance the listening clock: telemetry_listening has no row with id 1")
         return self._link.last_id
 
-    def silent_jobs(self, heard_before_us: int, limit: int) -> list[SilentJob]:
-        return [rows.silent(row) for row in self._link.rows(self._sql.silent_jobs(), heard_before_us, limit)]
+    def silent_jobs(self, heard_before_us: int, limit: int) -> list[tuple[str, int]]:
+        return list(map(tuple, self._link.rows(self._sql.silent_jobs(), heard_before_us, limit)))
 
     def see_unseen_jobs(self, reading_us: int) -> None:
         found = self._link.rows(self._sql.unseen())
         for parameter in rows.parameters([list(row) for row in found]):
             self._link.execute(self._sql.see(self._tables.id_collation), parameter, reading_us)
 
-    def never_heard_jobs(self, limit: int) -> list[SilentJob]:
-        return [rows.silent(row) for row in self._link.rows(self._sql.never_heard(), limit)]
+    def never_heard_jobs(self, limit: int) -> list[str]:
+        return [row[0] for row in self._link.rows(self._sql.never_heard(), limit)]
 
-    def fail_silent(self, job: SilentJob, heard_before_us: int, at: float, message: str) -> bool:
+    def fail_silent(self, job_id: str, heard_before_us: int, at: float, message: str) -> bool:
         kept = message[:255]
-        values = (rows.timestamp(at), kept, rows.datetime(at), kept, job.job_id, job.job_id, heard_before_us)
-        return storable_id(job.job_id) and self._link.execute(self._sql.fail_silent(), *values) > 0
+        values = (rows.timestamp(at), kept, rows.datetime(at), kept, job_id, job_id, heard_before_us)
+        return storable_id(job_id) and self._link.execute(self._sql.fail_silent(), *values) > 0
 
     def job(self, job_id: str) -> JobView | None:
         found = self._link.rows(self._sql.read_job(), job_id, job_id) if storable_id(job_id) else ()

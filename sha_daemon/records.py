@@ -105,13 +105,3 @@ class Page(Struct, frozen=True, kw_only=True):
 
     jobs: tuple[JobView, ...]
     cursor: str | None = None
-
-
-class SilentJob(Struct, frozen=True, kw_only=True):
-    """A running job that was not heard for a while, as the sweep finds it."""
-
-    job_id: str
-    heard_us: int | None
-    last_telemetry_at: float | None
-    started_at: float | None
-    idle_seconds: int | None = None

@@ -12,7 +12,7 @@ from msgspec import Struct
 from sha_daemon.database import RowRefused
 from sha_daemon.fingerprint import Fingerprint
 from sha_daemon.job_types import JobType
-from sha_daemon.records import Disk, Job, JobView, Sample, SilentJob, StoredStatus
+from sha_daemon.records import Disk, Job, JobView, Sample, StoredStatus
 from sha_daemon.statements import JOB_COLUMNS
 from telemetry_common.contract import MAX_AMOUNT
 
@@ -139,17 +139,6 @@ def _amount(value: Any) -> int:
 def view(row: Sequence[Any], stored: Job) -> JobView:
     vm_name, backup_type, created_at = row[JOB_COLUMNS:]
     return JobView(job=stored, vm_name=vm_name, backup_type=backup_type, created_at=created_at)
-
-
-def silent(row: Sequence[Any]) -> SilentJob:
-    job_id, heard_us, last_telemetry_at, started_at, idle_seconds = row
-    return SilentJob(
-        job_id=job_id,
-        heard_us=heard_us,
-        last_telemetry_at=last_telemetry_at,
-        started_at=started_at,
-        idle_seconds=idle_seconds,
-    )
 
 
 def texts_of(job: Job) -> list[object]:

@@ -80,8 +80,6 @@ class Statements:
         self._pending, self._running = (kind.job_statuses.stored(status) for status in ("pending", "running"))
         self._failed = kind.job_statuses.stored("failed")
         self._index = f"FROM {self._jobs} FORCE INDEX (idx_telemetry_silence) WHERE status = '{self._running}'"
-        self._silent = f"""SELECT id, telemetry_heard_us, {seconds("last_telemetry_at")}, {seconds("started_at")},
- telemetry_idle_seconds {self._index}"""
 
     def lock_jobs(self, count: int, disk_index: str, disk_collation: str) -> str:
         """Jobs with their disks, a row for each disk, each row one JSON text: the driver's work is per column.
@@ -168,8 +166,10 @@ class Statements:
  WHERE id IN ({marks}) AND BINARY id IN ({marks}) AND status = '{self._running}'"""
 
     def silent_jobs(self) -> str:
-        """Reads the index on (status, telemetry_heard_us): its cost does not know how many jobs have finished."""
-        return f"""{self._silent} AND telemetry_heard_us < %s AND last_telemetry_at IS NOT NULL
+        """All of it stands in the index on (status, telemetry_heard_us), which ends with the primary key: no row is
+        read, and its cost does not know how many jobs have finished.
+        """
+        return f"""SELECT id, telemetry_heard_us {self._index} AND telemetry_heard_us < %s
  ORDER BY telemetry_heard_us LIMIT %s"""
 
     def unseen(self) -> str:
@@ -185,9 +185,9 @@ class Statements:
  SET j.telemetry_heard_us = %s"""
 
     def never_heard(self) -> str:
-        """By the index on (status, last_telemetry_at)."""
-        return f"""{self._silent.replace("idx_telemetry_silence", "idx_last_telemetry")}
- AND last_telemetry_at IS NULL LIMIT %s"""
+        """By the index on (status, last_telemetry_at), and no row either."""
+        return f"""SELECT id FROM {self._jobs} FORCE INDEX (idx_last_telemetry)
+ WHERE status = '{self._running}' AND last_telemetry_at IS NULL LIMIT %s"""
 
     def fail_silent(self) -> str:
         """Still running and still silent, or nothing: a `completed` of the same moment is never overwritten.

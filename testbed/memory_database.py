@@ -14,7 +14,7 @@ from sha_daemon import cursor as cursors
 from sha_daemon.database import MAX_PAGE, DatabaseAway, DatabaseError, RowLocked, RowRefused, Session
 from sha_daemon.fingerprint import Fingerprint, Question, fingerprint
 from sha_daemon.job_types import BACKUP
-from sha_daemon.records import Disk, Job, JobView, Locked, Page, Sample, SilentJob
+from sha_daemon.records import Disk, Job, JobView, Locked, Page, Sample
 from telemetry_common.clock import Clock
 from testbed.memory_history import MemoryHistory
 from testbed.memory_tables import Listening, Tables, as_stored, disk_as_stored, folded, sample_as_stored
@@ -177,35 +177,24 @@ class MemorySession:
         self._tables.put_listening(after)
         return after.listened_us
 
-    def silent_jobs(self, heard_before_us: int, limit: int) -> list[SilentJob]:
-        heard = [job for job in self._running() if job.last_telemetry_at is not None]
-        found = [job for job in heard if job.heard_us is not None and job.heard_us < heard_before_us]
-        return sorted(found, key=lambda job: job.heard_us or 0)[:limit]
+    def silent_jobs(self, heard_before_us: int, limit: int) -> list[tuple[str, int]]:
+        heard = [(job.job_id, job.heard_us) for job in self._running() if job.heard_us is not None]
+        return sorted((each for each in heard if each[1] < heard_before_us), key=lambda each: each[1])[:limit]
 
-    def never_heard_jobs(self, limit: int) -> list[SilentJob]:
-        return [job for job in self._running() if job.last_telemetry_at is None][:limit]
+    def never_heard_jobs(self, limit: int) -> list[str]:
+        return [job.job_id for job in self._running() if job.last_telemetry_at is None][:limit]
 
     def see_unseen_jobs(self, reading_us: int) -> None:
         for unseen in [job for job in self._running() if job.heard_us is None]:
             self._change(unseen.job_id, structs.replace(self._tables.jobs[unseen.job_id].job, heard_us=reading_us))
 
-    def _running(self) -> Iterable[SilentJob]:
-        jobs = (view.job for view in self._tables.jobs.values() if view.job.status == "running")
-        return (
-            SilentJob(
-                job_id=job.job_id,
-                heard_us=job.heard_us,
-                last_telemetry_at=job.last_telemetry_at,
-                started_at=job.started_at,
-                idle_seconds=job.idle_seconds,
-            )
-            for job in jobs
-        )
+    def _running(self) -> Iterable[Job]:
+        return (view.job for view in self._tables.jobs.values() if view.job.status == "running")
 
-    def fail_silent(self, job: SilentJob, heard_before_us: int, at: float, message: str) -> bool:
-        if job.job_id == self._held:
+    def fail_silent(self, job_id: str, heard_before_us: int, at: float, message: str) -> bool:
+        if job_id == self._held:
             raise RowLocked("cannot wait for a row that another program holds")
-        view = self._tables.jobs.get(job.job_id)
+        view = self._tables.jobs.get(job_id)
         if view is None or view.job.status != "running":
             return False
         if view.job.heard_us is None or view.job.heard_us >= heard_before_us:
@@ -213,7 +202,7 @@ class MemorySession:
         verdict = message[:255]
         mark = structs.replace(view.job, status="failed", completed_at=at, error_message=verdict)
         mark = structs.replace(mark, watchdog_failed_at=at, watchdog_message=verdict)
-        self._change(job.job_id, as_stored(mark))
+        self._change(job_id, as_stored(mark))
         return True
 
     def job(self, job_id: str) -> JobView | None:

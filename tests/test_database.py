@@ -8,7 +8,7 @@ from msgspec import structs
 
 from sha_daemon import cursor
 from sha_daemon.database import DatabaseAway, Session
-from sha_daemon.records import Disk, Job, Locked, Sample, SilentJob
+from sha_daemon.records import Disk, Job, Locked, Sample
 from tests.support.databases import Prepared, running, stored, write
 
 T = TypeVar("T")
@@ -114,8 +114,7 @@ async def test_ids_are_compared_exactly_whatever_the_collation_says(prepared: Pr
     assert await database.run(lambda session: session.lock_jobs([other])) == Locked()
     assert await database.run(lambda session: session.job(other)) is None
     await database.run(lambda session: session.hear([other], 1_760_000_000, 5))
-    silent = SilentJob(job_id=other, heard_us=None, last_telemetry_at=None, started_at=None)
-    assert not await database.run(lambda session: session.fail_silent(silent, 10, 1_760_000_000, "silent"))
+    assert not await database.run(lambda session: session.fail_silent(other, 10, 1_760_000_000, "silent"))
     assert await stored(prepared, "job-ä") == running("job-ä")
 
 

@@ -25,7 +25,7 @@ from sha_daemon.database import (
 from sha_daemon.job_types import BACKUP
 from sha_daemon.mariadb import MariaDB
 from sha_daemon.mariadb_errors import NotAllowed, translated
-from sha_daemon.records import Job, SilentJob
+from sha_daemon.records import Job
 from testbed.mariadb import PrivateMariaDB
 from tests.support.databases import OnMariaDB
 
@@ -114,13 +114,6 @@ async def test_jobs_and_disks_are_locked_by_their_ids(crowded: OnMariaDB) -> Non
             some = [f"job-{n}" for n in range(count_of_ids)]
             found = plan(crowded, SQL.lock_jobs(count_of_ids, "uk_job_disk", collation), *some)
             assert (found["j"][:2], found["d"][:2]) == (("range", "PRIMARY"), ("ref", "uk_job_disk"))
-
-
-async def test_the_sweep_reads_running_jobs_only(crowded: OnMariaDB) -> None:
-    access, key, rows = plan(crowded, SQL.silent_jobs(), 10, 100)["backup_jobs"]
-    assert (access, key) == ("range", "idx_telemetry_silence")
-    assert isinstance(rows, int)
-    assert rows <= 20
 
 
 async def test_tables_that_are_not_there_are_named(empty_database: DatabaseSettings) -> None:
@@ -256,12 +249,11 @@ async def test_an_end_and_a_verdict_in_the_same_moment_leave_the_end(
 ) -> None:
     """The end is written while the verdict waits for the row: for as long as this machine may take."""
     monkeypatch.setattr("sha_daemon.statements.LOCK_WAIT_SECONDS", 60)
-    silent = SilentJob(job_id="job-1", heard_us=1, last_telemetry_at=None, started_at=None)
     hub.add_job(RUNNING)
     await hub.database.run(lambda session: session.hear(["job-1"], 1_760_000_000, 1))
     hub.execute("START TRANSACTION")
     hub.execute("UPDATE backup_jobs SET status = 'completed' WHERE id = 'job-1'")
-    verdict = asyncio.create_task(other.run(lambda session: session.fail_silent(silent, 10, 1_760_000_300, "stalled")))
+    verdict = asyncio.create_task(other.run(lambda session: session.fail_silent("job-1", 10, 1_760_000_300, "stalled")))
     waiting = "SELECT 1 FROM information_schema.processlist WHERE info LIKE 'UPDATE%stalled%'"
     while not hub.rows(waiting):
         assert not verdict.done()

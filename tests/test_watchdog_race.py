@@ -12,7 +12,6 @@ from sha_daemon.app import Hub
 from sha_daemon.config import DatabaseSettings, HubSettings
 from sha_daemon.database import Session
 from sha_daemon.mariadb import MariaDB
-from sha_daemon.records import SilentJob
 from telemetry_common.clock import SystemClock
 from telemetry_common.contract import Update
 from telemetry_common.lifecycle import Lifecycle
@@ -37,9 +36,9 @@ class ReadThenWrite:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
 
-    def fail_silent(self, job: SilentJob, heard_before_us: int, at: float, message: str) -> bool:
+    def fail_silent(self, job_id: str, heard_before_us: int, at: float, message: str) -> bool:
         self._link.execute(
-            "UPDATE backup_jobs SET status = 'failed', error_message = %s WHERE id = %s", message, job.job_id
+            "UPDATE backup_jobs SET status = 'failed', error_message = %s WHERE id = %s", message, job_id
         )
         return True
 
