@@ -1,6 +1,6 @@
 # The two commands: `make demo` shows the main job, `make test` proves it. Both do all set-up themselves.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test bench-hub bench-ways bench-drain lock clean
+.PHONY: help setup demo check test bench-hub bench-watchdog bench-ways bench-drain lock clean
 BIN := .venv/bin
 
 help: ## what can be made here
@@ -23,6 +23,9 @@ test: check ## check, then every test on a real MariaDB, real sockets and real p
 
 bench-hub: setup ## what the hub takes and costs, each figure beside its reference; some minutes on a quiet machine
 	@$(BIN)/python -m benchmarks.bench_hub
+
+bench-watchdog: setup ## what a sweep for silent jobs costs among a million rows, beside a bare SELECT of them
+	@$(BIN)/python -m benchmarks.bench_watchdog
 
 bench-ways: setup ## other ways to store updates and to build the hub, side by side
 	@$(BIN)/python -m benchmarks.bench_ways

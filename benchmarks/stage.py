@@ -23,9 +23,9 @@ SERVER_DEFAULTS = ("--innodb-buffer-pool-size=128M", "--innodb-log-file-size=96M
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def database(server: PrivateMariaDB, jobs: int) -> DatabaseSettings:
+def database(server: PrivateMariaDB, jobs: int, name: str = "bench") -> DatabaseSettings:
     """A migrated database of its own, with so many running jobs of two disks."""
-    settings = DatabaseSettings(name="bench", user=server.user, socket=str(server.socket))
+    settings = DatabaseSettings(name=name, user=server.user, socket=str(server.socket))
     server.new_database(settings.name)
     link = connect(settings, daemon=False, patient=True)
     migrations.apply(link, settings.name, migrations.known())

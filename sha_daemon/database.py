@@ -95,7 +95,7 @@ class Session(Protocol):
     def advance_listening(self, own_us: int) -> int:
         """Advance it by the lesser of `own_us` and what passed on the database's clock since; the new reading."""
 
-    def silent_jobs(self, heard_before_us: int, limit: int) -> list[tuple[str, int]]:
+    def silent_jobs(self, heard_before_us: int, limit: int) -> Sequence[tuple[str, int]]:
         """Running jobs not heard since this reading of the clock, with their own; longest silence first.
 
         Among them are those that were never heard, by the reading at which a hub first saw them.

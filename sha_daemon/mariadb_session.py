@@ -1,7 +1,7 @@
 """One transaction on MariaDB: the statements of `statements`, the rows of `rows`, and no decision about a job."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from msgspec import structs
 
@@ -141,8 +141,9 @@ class MariaSession:
             raise SchemaMissing("cannot advance the listening clock: telemetry_listening has no row with id 1")
         return self._link.last_id
 
-    def silent_jobs(self, heard_before_us: int, limit: int) -> list[tuple[str, int]]:
-        return list(map(tuple, self._link.rows(self._sql.silent_jobs(), heard_before_us, limit)))
+    def silent_jobs(self, heard_before_us: int, limit: int) -> Sequence[tuple[str, int]]:
+        rows = self._link.rows(self._sql.silent_jobs(), heard_before_us, limit)
+        return cast(Sequence[tuple[str, int]], rows)  # as they come: there may be ten thousand
 
     def see_unseen_jobs(self, reading_us: int) -> None:
         found = self._link.rows(self._sql.unseen())

@@ -1,7 +1,7 @@
 """What the journal hears of silent jobs: the edges, not the level. A line when a silence is noticed, one at its end."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from sha_daemon.records import JobView
 from telemetry_common.logs import fields
@@ -25,12 +25,13 @@ class SilenceStory:
     def never_heard(self) -> int:
         return len(self._never_heard)
 
-    def knows(self, job_id: str, heard_us: int) -> bool:
-        """Whether this very silence was told: another reading at the last receipt would be another silence."""
-        return self._silent.get(job_id) == heard_us
+    @property
+    def told(self) -> Mapping[str, int]:
+        """Silences that were told, by job, with the reading at its last receipt: with another it is another silence."""
+        return self._silent
 
     def fell_silent(self, job_id: str, heard_us: int, seconds: float) -> None:
-        if not self.knows(job_id, heard_us):
+        if self._silent.get(job_id) != heard_us:
             log.warning(fields("job is silent", job=job_id, silent_seconds=round(seconds)))
         self._silent[job_id] = heard_us
 

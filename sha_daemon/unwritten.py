@@ -29,3 +29,10 @@ class Unwritten:
     def later_of(self, job_id: str, heard_us: int) -> int:
         """The reading at which the job was last heard, where the tables say `heard_us`."""
         return max(heard_us, self._heard_us.get(job_id, heard_us))
+
+    def among(self, found: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Those of these (job, reading in the tables) that were heard later than that, with the later reading."""
+        if not self._heard_us:
+            return []
+        later = ((job_id, heard_us, self.later_of(job_id, heard_us)) for job_id, heard_us in found)
+        return [(job_id, reading_us) for job_id, heard_us, reading_us in later if reading_us > heard_us]

@@ -98,7 +98,7 @@ class StaleWatchdog:
             await self._each(never, self._look_at_never_heard, reading_us)
         self._story.no_complaint_but_of([*news, *never])
 
-    def _found(self, session: Session, reading_us: int) -> tuple[list[str], list[tuple[str, int]]]:
+    def _found(self, session: Session, reading_us: int) -> tuple[list[str], Sequence[tuple[str, int]]]:
         """Jobs never heard; and those that are silent, with the reading at which they were last heard."""
         never = session.never_heard_jobs(SWEEP_LIMIT)
         before = reading_before(reading_us, self._thresholds.warn)
@@ -111,18 +111,19 @@ class StaleWatchdog:
         except (RowLocked, DatabaseConflict) as error:
             log.debug(fields("unseen jobs are left for the next sweep", reason=error))
 
-    def _sorted(self, found: list[tuple[str, int]], reading_us: int) -> tuple[set[str], list[str]]:
-        """Which of these are audible after all, and of which there is news: fallen silent, or lost."""
-        audible: set[str] = set()
-        news: list[str] = []
-        for job_id, heard_us in found:
-            heard_us = self._unwritten.later_of(job_id, heard_us)
-            standing = judge(heard_us, reading_us, self._thresholds).standing
-            if standing == "fresh":
-                audible.add(job_id)
-            elif standing == "lost" or not self._story.knows(job_id, heard_us):
-                news.append(job_id)
-        return audible, news
+    def _sorted(self, found: Sequence[tuple[str, int]], reading_us: int) -> tuple[set[str], list[str]]:
+        """Which of these are audible after all, and of which there is news: fallen silent, or lost.
+
+        Ten thousand may be silent, and nothing new about any of them: the rule is asked of those only that it could say
+        something new of.
+        """
+        lost_before, told = reading_before(reading_us, self._thresholds.fail), self._story.told
+        audible = {job_id for job_id, heard_us in self._unwritten.among(found) if self._fresh(heard_us, reading_us)}
+        news = [job_id for job_id, heard_us in found if heard_us < lost_before or told.get(job_id) != heard_us]
+        return audible, [job_id for job_id in news if job_id not in audible] if audible else news
+
+    def _fresh(self, heard_us: int, reading_us: int) -> bool:
+        return judge(heard_us, reading_us, self._thresholds).standing == "fresh"
 
     async def _each(self, job_ids: Sequence[str], look: Look, reading_us: int) -> None:
         """Look at each of these that still runs. Whoever answers senders has turns in between."""
@@ -153,7 +154,7 @@ class StaleWatchdog:
         if verdict.standing == "lost":
             await self._fail(job, verdict, reading_us, since=job.last_telemetry_at)
         elif verdict.standing == "silent":
-            self._story.fell_silent(job.job_id, heard_us, verdict.silence_seconds)
+            self._story.fell_silent(job.job_id, job.heard_us, verdict.silence_seconds)
 
     async def _look_at_never_heard(self, job: Job, reading_us: int) -> None:
         """Fail it by its start, once a hub has seen it for long enough."""

@@ -177,7 +177,7 @@ class MemorySession:
         self._tables.put_listening(after)
         return after.listened_us
 
-    def silent_jobs(self, heard_before_us: int, limit: int) -> list[tuple[str, int]]:
+    def silent_jobs(self, heard_before_us: int, limit: int) -> Sequence[tuple[str, int]]:
         heard = [(job.job_id, job.heard_us) for job in self._running() if job.heard_us is not None]
         return sorted((each for each in heard if each[1] < heard_before_us), key=lambda each: each[1])[:limit]
 

@@ -48,8 +48,8 @@ async def test_silent_jobs_come_longest_silence_first(prepared: Prepared) -> Non
     prepared.add_job(running("unseen"))
     prepared.add_job(Job(job_id="done", status="completed", heard_us=1))
     silent = await prepared.database.run(lambda session: session.silent_jobs(100, 10))
-    assert silent == [("c", 10), ("b", 20), ("a", 30)]
-    assert await prepared.database.run(lambda session: session.silent_jobs(100, 1)) == [("c", 10)]
+    assert list(silent) == [("c", 10), ("b", 20), ("a", 30)]
+    assert list(await prepared.database.run(lambda session: session.silent_jobs(100, 1))) == [("c", 10)]
 
 
 async def test_never_heard_jobs_are_running_ones_without_any_telemetry(prepared: Prepared) -> None:
