@@ -138,7 +138,8 @@ class Health:
         if self._kind:
             return f"database {self._kind} since {self._since_text()}: {self._trouble}"
         figures = self._figures()
-        parts = [f"{self._counts.get('running', 0)} jobs running", f"{figures.silent} silent"]
+        running = self._counts.get("running", 0)
+        parts = [f"{running} job{'' if running == 1 else 's'} running", f"{figures.silent} silent"]
         if figures.never_heard:
             parts.append(f"{figures.never_heard} never heard")
         return ", ".join([*parts, f"{self._rate:.1f} updates/s", f"database {self._database_report()}"])
