@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from aiohttp import web
 
 from sha_daemon.http_acknowledgement import Acknowledgement
+from sha_daemon.http_large_answers import AnswerRoom, is_large, written
 from sha_daemon.replies import Problem, Reply
 from telemetry_common.contract import MAX_BODY_BYTES
 
@@ -19,23 +20,27 @@ REJECTED: web.AppKey[Counter[tuple[str, str]]] = web.AppKey("rejected", Counter)
 """What was refused, by method and reason."""
 
 
-def answering(routes: Iterable[web.RouteDef]) -> Iterable[web.RouteDef]:
-    """These routes, their errors turned into answers. Here and not in a middleware, which costs each request more."""
-    return [web.route(route.method, route.path, _answering(route.handler), **route.kwargs) for route in routes]
+def answering(routes: Iterable[web.RouteDef], room: AnswerRoom) -> Iterable[web.RouteDef]:
+    """These routes, their errors turned into answers, and their large answers written within `room`.
+
+    Here and not in a middleware, which costs each request more.
+    """
+    return [web.route(route.method, route.path, _answering(route.handler, room), **route.kwargs) for route in routes]
 
 
-def _answering(handler: Handler) -> Handler:
+def _answering(handler: Handler, room: AnswerRoom) -> Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
         """Every error leaves as problem+json; what nobody foresaw is logged with its traceback and told without it."""
         try:
-            return await handler(request)
+            answered = await handler(request)
+            return await written(answered, request, room) if is_large(answered, request) else answered
         except Problem as problem:
             return _told(request, problem)
         except web.HTTPException as error:
             return _told(request, Problem(error.status, _detail(error)))
         except ConnectionError:
             log.debug("sender hung up before its answer")
-            return web.Response(status=400)
+            return response(Problem(400, "the sender hung up").reply())
         except Exception:
             log.exception("unforeseen error while answering a request")
             return _told(request, Problem(500, "the hub failed; its journal has the reason; try again"))

@@ -7,6 +7,7 @@ from sha_daemon.app import Hub
 from sha_daemon.gate import Gate
 from sha_daemon.http_access import Room, guarded
 from sha_daemon.http_answers import REJECTED, answering, nameless, nowhere
+from sha_daemon.http_large_answers import AnswerRoom
 from telemetry_common.contract import MAX_BODY_BYTES
 
 
@@ -14,12 +15,12 @@ def application(hub: Hub, gate: Gate) -> web.Application:
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app.on_response_prepare.append(nameless)
     app[REJECTED] = hub.receiver.rejected
-    room = Room(hub.turned_away)
-    app.add_routes(answering(guarded(http_receiving.routes(hub.receiver), gate, room)))
-    app.add_routes(answering(guarded(http_stream.routes(hub.stream), gate, room)))
+    room, answers = Room(hub.turned_away), AnswerRoom()
+    app.add_routes(answering(guarded(http_receiving.routes(hub.receiver), gate, room), answers))
+    app.add_routes(answering(guarded(http_stream.routes(hub.stream), gate, room), answers))
     app.on_shutdown.append(http_stream.ending(hub.stream))
-    app.add_routes(answering(guarded(http_reading.routes(hub.reader), gate, room)))
-    app.add_routes(answering(guarded(http_metrics.routes(hub), gate, room)))
-    app.add_routes(answering(guarded(http_docs.routes(), gate, room)))
-    app.add_routes(answering([web.route("*", "/{anywhere:(?s:.*)}", nowhere)]))  # a path may hold a line break
+    app.add_routes(answering(guarded(http_reading.routes(hub.reader), gate, room), answers))
+    app.add_routes(answering(guarded(http_metrics.routes(hub), gate, room), answers))
+    app.add_routes(answering(guarded(http_docs.routes(), gate, room), answers))
+    app.add_routes(answering([web.route("*", "/{anywhere:(?s:.*)}", nowhere)], answers))  # a path may hold a line break
     return app

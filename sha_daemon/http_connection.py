@@ -5,6 +5,7 @@ an answer that nobody takes, and answers in plain text what is not HTTP at all.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -23,8 +24,12 @@ MAX_FIELDS = 64
 READ_BYTES = 64 << 10
 """At once. asyncio's own 256 KiB are taken from the system and given back for every read, however little comes; with
 several threads each of these stops all of them."""
-WRITE_BUFFER_BYTES = 64 << 10
-"""What waits here for a slow reader before whoever writes to it has to wait."""
+WRITE_BUFFER_BYTES = 16 << 10
+"""What waits here for a slow reader before whoever writes to it has to wait, and its next request with it."""
+SEND_BUFFER_BYTES = 64 << 10
+"""Of the kernel, which takes twice that, per connection: left to itself it grows to MiB for a reader that does not
+read, and it counts in the unit's memory. With less, a segment on loopback waits until the one before is acknowledged.
+"""
 LIMITS: dict[str, Any] = {
     "max_line_size": MAX_LINE_BYTES,
     "max_field_size": MAX_FIELD_BYTES,
@@ -64,6 +69,9 @@ class Connection(web.RequestHandler):
         stream.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         stream.max_size = READ_BYTES  # type: ignore[attr-defined]  # asyncio's own transports have it
         self.wire = self.wire or stream
+        connection = stream.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from aiohttp import HttpVersion11, web
@@ -18,10 +17,6 @@ from sha_daemon.stream_subscribers import BEHIND_SECONDS, Subscriber
 
 HEADERS = {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 """The last is for a proxy that would else keep events back until it has a buffer full."""
-SEND_BUFFER_BYTES = 64 << 10
-"""Of the kernel, which takes twice that, per connection: left to itself it grows to MiB for a reader that does not
-read, and it counts in the unit's memory. With less, a segment on loopback waits until the one before is acknowledged.
-"""
 
 
 def routes(stream: Stream) -> Iterable[web.RouteDef]:
@@ -75,9 +70,6 @@ def _begun(request: web.Request) -> web.StreamResponse:
     answer.force_close()
     if request.version >= HttpVersion11:
         answer.enable_chunked_encoding()
-    connection = request.get_extra_info("socket")
-    if connection is not None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     return answer
 
 

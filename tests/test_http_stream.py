@@ -18,6 +18,7 @@ from sha_daemon.config import DatabaseSettings, HubSettings, Listen, Tls
 from sha_daemon.edge import Edge
 from sha_daemon.http_answers import answering
 from sha_daemon.http_api import application
+from sha_daemon.http_large_answers import AnswerRoom
 from sha_daemon.job_types import BACKUP
 from sha_daemon.records import Job
 from sha_daemon.serving import listening_socket, served
@@ -132,7 +133,7 @@ async def small_stream(max_streams: int = 2000) -> AsyncIterator[tuple[Stream, M
         database.add_job(Job(job_id=f"j{n}", status="running"))
     stream = Stream({BACKUP: database}, clock, lambda: 0, Thresholds(60, 300), max_streams, ring_bytes=1 << 20)
     app = web.Application()
-    app.add_routes(answering(http_stream.routes(stream)))
+    app.add_routes(answering(http_stream.routes(stream), AnswerRoom()))
     app.on_shutdown.append(http_stream.ending(stream))
     sock = listening_socket("127.0.0.1:0", {})
     port: int = sock.getsockname()[1]

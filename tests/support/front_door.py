@@ -44,8 +44,11 @@ class Answer(NamedTuple):
 class FrontDoor:
     """What a client sees of the hub, byte by byte."""
 
-    def __init__(self, app: web.Application, edge: Edge, connections: Connections, port: int) -> None:
+    def __init__(
+        self, app: web.Application, edge: Edge, connections: Connections, port: int, database: MemoryDatabase
+    ) -> None:
         self._app = app
+        self.database = database
         self.edge = edge
         self.connections = connections
         self.port = port
@@ -125,5 +128,5 @@ async def front_door(settings: HubSettings | None = None) -> AsyncIterator[Front
         ) as connections,
     ):
         hub.accepting(True)
-        yield FrontDoor(app, edge, connections, sock.getsockname()[1])
+        yield FrontDoor(app, edge, connections, sock.getsockname()[1], database)
         assert judge.complaints == []
