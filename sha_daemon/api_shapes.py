@@ -55,7 +55,7 @@ class ListedJob(Struct, kw_only=True, forbid_unknown_fields=True):
     transfer_speed_bps: Annotated[int, Meta(description="Bytes per second.")]
     eta_seconds: int
     progress_percent: float
-    error_message: str | None
+    error_message: Annotated[str | None, Meta(description="In the list its first 1,000 characters.")]
     created_at: Time | None
     started_at: Time | None
     completed_at: Annotated[Time | None, Meta(description="When it ended, however it did.")]

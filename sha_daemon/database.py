@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 MAX_PAGE = 1000
 """Jobs on one page of the list, at most."""
+LISTED_ERROR_CHARACTERS = 1000
+"""Of a job's error in the list: a column of 64 KB would make a page of 64 MB."""
 
 
 class DatabaseError(Exception):
@@ -121,6 +123,8 @@ class Session(Protocol):
 
     def jobs(self, statuses: Sequence[StoredStatus], limit: int, cursor: str | None, vm: str = "") -> Page:
         """Jobs for readers, newest first; all statuses where `statuses` is empty. ValueError for a foreign cursor.
+
+        Without their disks, and with the first LISTED_ERROR_CHARACTERS of their error.
 
         `vm`: those whose virtual machine's name has this in it, upper and lower case (and accents) being the same.
         """

@@ -9,6 +9,7 @@ way in: the session's time zone is +00:00. Rows to be written cross as one JSON 
 
 from collections.abc import Sequence
 
+from sha_daemon.database import LISTED_ERROR_CHARACTERS
 from sha_daemon.job_types import JobType
 
 LOCK_WAIT_SECONDS = 1
@@ -33,6 +34,8 @@ JOB = f"""j.id, j.status, j.current_phase, j.bytes_transferred, j.total_bytes, j
  {seconds("j.last_telemetry_at")}, j.telemetry_seq, j.telemetry_idle_seconds, j.telemetry_heard_us,
  {seconds("j.watchdog_failed_at")}, j.watchdog_message, j.vm_backup_context_id"""
 _VIEW = f"{JOB}, j.vm_name, j.backup_type, {seconds('j.created_at')}"
+# A page of the list is bounded in bytes, too: an error may have 64 KB.
+_LISTED = _VIEW.replace("j.error_message", f"LEFT(j.error_message, {LISTED_ERROR_CHARACTERS})")
 
 LISTENING = "SELECT listened_us FROM telemetry_listening WHERE id = 1"
 
@@ -221,7 +224,7 @@ class Statements:
         conditions = [f"j.status IN ({_marks(statuses)})"] if statuses else []
         conditions += ["j.vm_name LIKE %s ESCAPE '|'"] if named else []
         where = " AND ".join(conditions + ([after] if after else [])) or "TRUE"
-        return f"SELECT {_VIEW} FROM {self._jobs} j WHERE {where} ORDER BY j.created_at DESC, j.id DESC LIMIT %s"
+        return f"SELECT {_LISTED} FROM {self._jobs} j WHERE {where} ORDER BY j.created_at DESC, j.id DESC LIMIT %s"
 
     def counts(self) -> str:
         return f"""SELECT status, COUNT(*) FROM {self._jobs}

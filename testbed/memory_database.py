@@ -11,7 +11,15 @@ from typing import Literal, TypeVar
 from msgspec import structs
 
 from sha_daemon import cursor as cursors
-from sha_daemon.database import MAX_PAGE, DatabaseAway, DatabaseError, RowLocked, RowRefused, Session
+from sha_daemon.database import (
+    LISTED_ERROR_CHARACTERS,
+    MAX_PAGE,
+    DatabaseAway,
+    DatabaseError,
+    RowLocked,
+    RowRefused,
+    Session,
+)
 from sha_daemon.fingerprint import Fingerprint, Question, fingerprint
 from sha_daemon.job_types import BACKUP
 from sha_daemon.records import Disk, Job, JobView, Locked, Page, Sample
@@ -227,7 +235,7 @@ class MemorySession:
             place = cursors.place(cursor)
             end = _order(place.created_at, place.job_id)
             views = [view for view in views if _newness(view) < end]
-        shown = tuple(structs.replace(v, job=structs.replace(v.job, disks=())) for v in views[:size])
+        shown = tuple(structs.replace(view, job=_listed(view.job)) for view in views[:size])
         return Page(jobs=shown, cursor=cursors.end_of(shown[-1]) if len(views) > size else None)
 
     def check_writes(self) -> None:
@@ -242,6 +250,11 @@ class MemorySession:
             if view.job.status in counts:
                 counts[view.job.status] += 1
         return counts
+
+
+def _listed(job: Job) -> Job:
+    error = job.error_message and job.error_message[:LISTED_ERROR_CHARACTERS]
+    return structs.replace(job, disks=(), error_message=error)
 
 
 def _with_texts(job: Job, texts: Job) -> Job:

@@ -51,6 +51,15 @@ async def test_every_column_of_a_job_comes_back_as_it_was_written(prepared: Prep
     assert (await prepared.database.run(lambda session: session.lock_jobs(["job-1"]))).jobs["job-1"] == FULL
 
 
+async def test_the_list_has_the_beginning_of_a_long_error_and_the_job_all_of_it(prepared: Prepared) -> None:
+    error = "ä😀" * 600
+    prepared.add_job(running("job-1"))
+    await prepared.database.run(write(structs.replace(FULL, error_message=error)))
+    page = await prepared.database.run(lambda session: session.jobs([], 10, None))
+    assert page.jobs[0].job.error_message == error[:1000]
+    assert (await stored(prepared)).error_message == error
+
+
 async def test_what_is_none_is_written_as_none(prepared: Prepared) -> None:
     prepared.add_job(running("job-1", started_at=1_760_000_000.0))
     await prepared.database.run(write(FULL))
