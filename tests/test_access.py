@@ -8,11 +8,10 @@ import pytest
 
 from sha_daemon.config import Access, HubSettings, Listen
 from sha_daemon.edge import Edge
-from sha_daemon.http_access import DESCRIPTION, DOCS, HEALTH, LARGE_AT_ONCE, Room, right_for
-from sha_daemon.replies import Problem
+from sha_daemon.http_access import DESCRIPTION, DOCS, HEALTH, right_for
 from sha_daemon.tokens import line
 from telemetry_common.settings import SettingsError
-from tests.support.front_door import PATH, FrontDoor, front_door, request
+from tests.support.front_door import PATH, FrontDoor, front_door
 
 RUNNING = b'{"status":"running"}'
 
@@ -232,30 +231,3 @@ async def test_no_page_of_another_origin_is_let_in(path: str) -> None:
 def test_an_open_hub_says_so(tokens_file: Path, address: str, tokens: bool, said: list[str]) -> None:
     access = Access(tokens_file=str(tokens_file)) if tokens else Access()
     assert list(Edge(HubSettings(listen=Listen(address=address), access=access)).warnings()) == said
-
-
-def test_there_is_room_for_so_many_large_bodies_and_no_more() -> None:
-    away: list[str] = []
-    room = Room(lambda: away.append("somebody"), places=2)
-    with room.one(), room.one():
-        with pytest.raises(Problem) as refused, room.one():
-            pass
-        assert (refused.value.status, refused.value.headers, away) == (503, {"Retry-After": "5"}, ["somebody"])
-    with room.one(), room.one():
-        pass
-
-
-async def test_a_large_body_takes_a_place_until_it_is_answered_and_small_ones_need_none() -> None:
-    large = {"Content-Length": str(1 << 20)}
-    async with front_door() as door:
-        waiting = [await door.connect() for _ in range(LARGE_AT_ONCE)]
-        for _, writer in waiting:
-            writer.write(request("POST", f"{PATH}/j1", large))
-        assert (await door.ask("GET", f"{PATH}/j1")).status == 200
-        answered = await door.ask("POST", f"{PATH}/j1", large)
-        assert (answered.status, "large bodies" in answered.detail) == (503, True)
-        chunked = f"POST {PATH}/j1 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
-        assert (await door.say(chunked.encode())).status == 503
-        assert (await door.ask("POST", f"{PATH}/j1", {}, RUNNING)).status == 204
-        for _, writer in waiting:
-            writer.close()

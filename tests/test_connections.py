@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from sha_daemon import http_receiving
+from sha_daemon import http_bodies
 from sha_daemon.config import HubSettings, Listen
 from sha_daemon.connections import Connections
 from sha_daemon.http_connection import LIMITS
@@ -71,7 +71,7 @@ async def test_a_body_that_comes_in_drops_is_the_handlers_to_time(door: FrontDoo
 
 
 async def test_a_body_that_does_not_come_is_a_408(door: FrontDoor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_receiving, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(http_bodies, "BODY_SECONDS", 0.2)
     refused = await door.ask("POST", f"{PATH}/j1", {"Content-Length": "50"}, b"{")
     assert (refused.status, "did not arrive" in refused.detail) == (408, True)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sha_daemon import http_receiving
+from sha_daemon import http_bodies
 from sha_daemon.app import Hub
 from sha_daemon.config import Access, DatabaseSettings, HubSettings
 from sha_daemon.openapi_common import ANYWHERE, GUARDED
@@ -162,7 +162,7 @@ def test_there_is_a_way_to_each_answer_that_is_described() -> None:
 
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 async def test_each_of_them_comes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_receiving, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(http_bodies, "BODY_SECONDS", 0.2)
     assert [(*case, await provoke(world)) for case, provoke in PROVOKED.items()] == [
         (name, status, status) for name, status in PROVOKED
     ]

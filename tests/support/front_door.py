@@ -3,6 +3,7 @@
 import asyncio
 import json
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from sha_daemon.app import Hub
 from sha_daemon.config import HubSettings
 from sha_daemon.connections import Connections
 from sha_daemon.edge import Edge
+from sha_daemon.http_answers import REJECTED
 from sha_daemon.http_api import application
 from sha_daemon.records import Job
 from sha_daemon.serving import listening_socket, served
@@ -52,6 +54,11 @@ class FrontDoor:
         self.edge = edge
         self.connections = connections
         self.port = port
+
+    @property
+    def rejected(self) -> Counter[tuple[str, str]]:
+        """How many requests were refused, by method and reason."""
+        return self._app[REJECTED]
 
     @property
     def routes(self) -> Iterator[tuple[str, str]]:
