@@ -42,7 +42,7 @@ LIMITS: dict[str, Any] = {
     "auto_decompress": False,
     "access_log": None,
 }
-"""Of every connection, beside what aiohttp itself bounds: 32 pipelined requests, then it reads no more."""
+"""Of every connection, beside what aiohttp itself bounds: it takes no more than 32 requests out of what was read."""
 
 
 class Connection(web.RequestHandler):
@@ -88,6 +88,8 @@ class Connection(web.RequestHandler):
             self._head_since = None
         elif self._head_since is None and data and self._waits_for_a_head():
             self._head_since = self._loop.time()
+        if self._messages and self._waiter is None and not self._buffer_paused:
+            self._pause_reading_for_buffer()  # behind the request in hand one waits: 31 more with bodies would be MiB
 
     def _waits_for_a_head(self) -> bool:
         """No request is in hand: what comes in, short of a whole head, is the beginning of one."""

@@ -9,7 +9,7 @@ import pytest
 
 from sha_daemon.http_bodies import COUNTED_BYTES, FIRST_BYTES, ROOM_BYTES, BodyRoom, room_needed
 from sha_daemon.replies import Problem
-from tests.support.front_door import PATH, FrontDoor, front_door, request
+from tests.support.front_door import PATH, FrontDoor, answer, front_door, request
 from tests.support.memory import resident_bytes
 
 RUNNING = b'{"status":"running"}'
@@ -55,6 +55,40 @@ def test_a_small_body_needs_no_room_and_no_body_much_of_it_before_it_comes(
     headers: dict[str, str], needed: int
 ) -> None:
     assert room_needed(headers) == needed
+
+
+async def taken(sock: socket.socket, words: bytes) -> int:
+    """How many of these bytes go out until the hub takes no more for a while."""
+    sock.setblocking(False)
+    sent = idle = 0
+    while sent < len(words) and idle < 100:
+        try:
+            sent += sock.send(words[sent : sent + 65_536])
+            idle = 0
+        except BlockingIOError:
+            idle += 1
+        await asyncio.sleep(0)
+    return sent
+
+
+async def test_requests_behind_one_that_is_in_hand_are_not_read_in_advance() -> None:
+    one = request("POST", f"{PATH}/j1", {}, RUNNING + b" " * 120_000)
+    async with front_door() as door:
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+            sock.connect(("127.0.0.1", door.port))
+            behind = one * 60
+            sock.sendall(request("GET", f"{PATH.removesuffix('backup')}stream"))
+            assert await taken(sock, behind) < len(behind) / 3
+
+
+async def test_many_requests_with_bodies_may_come_without_waiting_for_their_answers() -> None:
+    async with front_door() as door:
+        reader, writer = await door.connect()
+        writer.write(request("POST", f"{PATH}/j1", {}, RUNNING + b" " * 20_000) * 100)
+        for _ in range(100):
+            assert (await answer(reader)).status == 204
+        writer.close()
 
 
 def test_a_body_is_charged_as_it_grows_and_what_it_held_is_given_back() -> None:
