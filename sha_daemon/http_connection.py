@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 
 from sha_daemon.http_answers import SERVER, response
@@ -86,10 +87,26 @@ class Connection(web.RequestHandler):
         super().data_received(data)
         if self._request_count != heads:
             self._head_since = None
+            if not isinstance(self._messages[-1][0], RawRequestMessage):
+                self._body_breaks()
         elif self._head_since is None and data and self._waits_for_a_head():
             self._head_since = self._loop.time()
         if self._messages and self._waiter is None and not self._buffer_paused:
             self._pause_reading_for_buffer()  # behind the request in hand one waits: 31 more with bodies would be MiB
+
+    def _body_breaks(self) -> None:
+        """What came is no HTTP. In the middle of a body this whoever reads it is told, else they would wait in vain."""
+        if len(self._messages) > 1:
+            body = self._messages[-2][1]
+        elif self._current_request is not None:
+            body = self._current_request.content
+        else:
+            return
+        if not body.is_eof():
+            error, _ = self._messages.pop()
+            body.set_exception(getattr(error, "exc", BadHttpMessage("the body breaks")))
+            body.feed_eof()
+            self.close()
 
     def _waits_for_a_head(self) -> bool:
         """No request is in hand: what comes in, short of a whole head, is the beginning of one."""

@@ -9,7 +9,7 @@ import pytest
 
 from sha_daemon.http_bodies import COUNTED_BYTES, FIRST_BYTES, ROOM_BYTES, BodyRoom, room_needed
 from sha_daemon.replies import Problem
-from tests.support.front_door import PATH, FrontDoor, answer, front_door, request
+from tests.support.front_door import PATH, FrontDoor, answer, end, front_door, request
 from tests.support.memory import resident_bytes
 
 RUNNING = b'{"status":"running"}'
@@ -88,6 +88,20 @@ async def test_many_requests_with_bodies_may_come_without_waiting_for_their_answ
         writer.write(request("POST", f"{PATH}/j1", {}, RUNNING + b" " * 20_000) * 100)
         for _ in range(100):
             assert (await answer(reader)).status == 204
+        writer.close()
+
+
+@pytest.mark.parametrize("first", [b'2\r\n{"\r\n', b""], ids=["after a chunk", "at once"])
+async def test_a_chunked_body_that_breaks_is_answered_at_once_and_only_once(first: bytes) -> None:
+    async with front_door() as door:
+        reader, writer = await door.connect()
+        writer.write(CHUNKED + first)
+        assert (await door.ask("GET", f"{PATH}/j1")).status == 200  # meanwhile the other one is in hand
+        writer.write(b"zz\r\n")
+        refused = await answer(reader)
+        assert (refused.status, "Transfer-Encoding" in refused.detail) == (400, True)
+        assert await end(reader) == b""
+        assert door.rejected["POST", "malformed"] == 1
         writer.close()
 
 
