@@ -9,6 +9,7 @@ from typing import cast
 from aiohttp import web
 
 from sha_daemon.config import Listen
+from sha_daemon.http_answers import Rejected
 from sha_daemon.http_connection import Connection
 from sha_daemon.replies import unavailable
 from sha_daemon.tls import Certificate, TlsConnection
@@ -24,12 +25,18 @@ class Connections:
     """Must be made in the event loop that it serves."""
 
     def __init__(
-        self, server: web.Server, listen: Listen, certificate: Certificate | None, on_turned_away: Callable[[], None]
+        self,
+        server: web.Server,
+        listen: Listen,
+        certificate: Certificate | None,
+        on_turned_away: Callable[[], None],
+        rejected: Rejected,
     ) -> None:
         self._server = server
         self._listen = listen
         self._certificate = certificate
         self._on_turned_away = on_turned_away
+        self._rejected = rejected
         self._loop = asyncio.get_running_loop()
         self._open: set[Connection] = set()
         self._empty = asyncio.Event()
@@ -51,7 +58,8 @@ class Connections:
         if self.count >= self._listen.max_connections:
             self._on_turned_away()
             return _TurnedAway(None if self._certificate else _one_too_many())
-        connection = Connection(self._server, self._loop, self._listen.keepalive_seconds, self._gone)
+        seconds = self._listen.keepalive_seconds
+        connection = Connection(self._server, self._loop, seconds, self._gone, self._rejected)
         self._open.add(connection)
         self._empty.clear()
         if self._certificate is None:

@@ -4,19 +4,21 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from sha_daemon.http_acknowledgement import Acknowledgement
 from sha_daemon.http_large_answers import AnswerRoom, is_large, written
 from sha_daemon.replies import Problem, Reply
 from telemetry_common.contract import MAX_BODY_BYTES
+from telemetry_common.text import printable
 
 log = logging.getLogger(__name__)
 
 PREFIX = "/api/v1"
 SERVER = "sha-daemon"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-REJECTED: web.AppKey[Counter[tuple[str, str]]] = web.AppKey("rejected", Counter)
+Rejected = Counter[tuple[str, str]]
+REJECTED: web.AppKey[Rejected] = web.AppKey("rejected", Counter)
 """What was refused, by method and reason."""
 
 
@@ -25,7 +27,10 @@ def answering(routes: Iterable[web.RouteDef], room: AnswerRoom) -> Iterable[web.
 
     Here and not in a middleware, which costs each request more.
     """
-    return [web.route(route.method, route.path, _answering(route.handler, room), **route.kwargs) for route in routes]
+    return [
+        web.route(route.method, route.path, _answering(route.handler, room), expect_handler=_expected, **route.kwargs)
+        for route in routes
+    ]
 
 
 def _answering(handler: Handler, room: AnswerRoom) -> Handler:
@@ -49,10 +54,26 @@ def _answering(handler: Handler, room: AnswerRoom) -> Handler:
 
 
 def _told(request: web.Request, problem: Problem) -> web.StreamResponse:
+    return told(request, problem, request.app[REJECTED])
+
+
+def told(request: web.BaseRequest, problem: Problem, rejected: Rejected) -> web.StreamResponse:
     """The answer, counted. A method of somebody's own invention gets no line of its own in the figures."""
     method = request.method if request.method in ("GET", "POST") else "other"
-    request.app[REJECTED][method, problem.reason] += 1
+    rejected[method, problem.reason] += 1
     return response(problem.reply())
+
+
+async def _expected(request: web.Request) -> web.StreamResponse | None:
+    """A sender asks before it sends its body whether it may; it hears what is wrong with it in the answer."""
+    said = request.headers.get("Expect", "")
+    if request.version < HttpVersion11:
+        return None
+    if said.lower() != "100-continue":
+        return _told(request, Problem(417, f"Expect must be 100-continue, or absent, not '{printable(said)}'"))
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # of the answer nothing is sent yet
+    return None
 
 
 async def nowhere(request: web.Request) -> web.StreamResponse:

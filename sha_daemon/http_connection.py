@@ -1,7 +1,7 @@
 """One connection of the HTTP server: aiohttp's, which also knows since when it waits for the other side.
 
 aiohttp closes a connection that lies idle. It has no time limit for the head of a request that comes in drops, nor for
-an answer that nobody takes, and answers in plain text what is not HTTP at all.
+an answer that nobody takes, and answers in plain text what is not HTTP at all, or asks for no path.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 
-from sha_daemon.http_answers import SERVER, response
+from sha_daemon.http_answers import SERVER, Rejected, told
 from sha_daemon.replies import Problem
 from telemetry_common.text import printable
 
@@ -49,7 +49,7 @@ LIMITS: dict[str, Any] = {
 class Connection(web.RequestHandler):
     """`on_gone` is called once the connection is closed; with TLS by the layer below, which sees more."""
 
-    __slots__ = ("_head_since", "_on_gone", "_stalled_since", "_unsent_before", "wire")
+    __slots__ = ("_head_since", "_on_gone", "_rejected", "_stalled_since", "_unsent_before", "wire")
 
     def __init__(
         self,
@@ -57,10 +57,12 @@ class Connection(web.RequestHandler):
         loop: asyncio.AbstractEventLoop,
         keepalive_seconds: float,
         on_gone: "Callable[[Connection], None]",
+        rejected: Rejected,
     ) -> None:
         super().__init__(server, loop=loop, keepalive_timeout=keepalive_seconds, **LIMITS)
         self.wire: asyncio.Transport | None = None
         self._on_gone = on_gone
+        self._rejected = rejected
         self._stalled_since = loop.time()
         self._head_since: float | None = self._stalled_since
         self._unsent_before = 0
@@ -139,10 +141,21 @@ class Connection(web.RequestHandler):
         """What aiohttp would answer in plain text: bytes that are no request, above all."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is under way; no other can be sent")
-        answer = response(_problem(status, exc).reply())
+        answer = told(request, _problem(status, exc), self._rejected)
         answer.headers["Server"] = SERVER
         answer.force_close()
         return answer
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Also where no route could take the request: its target is no path, as in `OPTIONS *` and `CONNECT a:80`."""
+        if isinstance(resp, web.HTTPException):
+            resp = told(request, _NO_PATH, self._rejected)
+        return await super().finish_response(request, resp, start_time)
+
+
+_NO_PATH = Problem(405, "the target of a request must be a path of the hub", {"Allow": "GET, HEAD, POST"})
 
 
 def _problem(status: int, error: BaseException | None) -> Problem:

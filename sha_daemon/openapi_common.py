@@ -21,6 +21,7 @@ RETRY = Header(
 ANYWHERE: Mapping[int, Answer] = {
     400: problem("This is no HTTP request."),
     414: problem("The request line is too long."),
+    417: problem("`Expect` is something else than `100-continue`."),
     421: problem("The hub was called by a name (`Host`) that is not its own; `listen.allowed_hosts` has those."),
     431: problem("The header fields are too long, or too many."),
     500: problem("The hub failed; its journal has the reason. Try again."),

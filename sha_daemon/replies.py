@@ -23,8 +23,11 @@ _REASONS = {
     405: "method",
     408: "slow_body",
     413: "too_large",
+    414: "too_large",
     415: "media_type",
+    417: "malformed",
     421: "misdirected",
+    431: "too_large",
     500: "failed",
     503: "unavailable",
 }

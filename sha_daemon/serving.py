@@ -4,6 +4,7 @@ import asyncio
 import errno
 import socket
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -13,6 +14,7 @@ from sha_daemon.certificate_watch import CertificateWatch
 from sha_daemon.config import Listen, host_and_port
 from sha_daemon.connections import Connections
 from sha_daemon.descriptors import ACCEPTED_AT_ONCE, Exhaustion
+from sha_daemon.http_answers import REJECTED
 from sha_daemon.tls import Certificate
 from telemetry_common.settings import SettingsError
 
@@ -89,7 +91,7 @@ async def served(
     await runner.setup()
     if runner.server is None:
         raise RuntimeError("the HTTP library made no server")
-    connections = Connections(runner.server, listen, certificate, on_turned_away)
+    connections = Connections(runner.server, listen, certificate, on_turned_away, app.get(REJECTED, Counter()))
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(connections.sweep(), name="slow connections")]
         if certificate is not None:

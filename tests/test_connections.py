@@ -194,6 +194,37 @@ async def test_who_asks_for_nothing_that_is_there_is_told_where_to_look(door: Fr
         assert (answer.status, answer.detail) == (404, "no such resource; /api/v1/docs lists those there are")
 
 
+@pytest.mark.parametrize(
+    ("bytes_sent", "status", "reason"),
+    [
+        (b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", 405, "method"),
+        (b"CONNECT a:80 HTTP/1.1\r\nHost: localhost\r\n\r\n", 405, "method"),
+        (request("OPTIONS", PATH), 405, "method"),
+        (request("PUT", f"{PATH}/j1", {"Expect": "foo"}), 417, "malformed"),
+        (b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n", 400, "malformed"),
+        (b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414, "too_large"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 9000 + b"\r\n\r\n", 431, "too_large"),
+    ],
+)
+async def test_what_no_route_takes_is_a_problem_and_counted(
+    door: FrontDoor, bytes_sent: bytes, status: int, reason: str
+) -> None:
+    answered = await door.say(bytes_sent)
+    assert (answered.status, answered.detail.isprintable()) == (status, True)
+    assert door.rejected == {("other", reason): 1}
+
+
+async def test_a_sender_that_asks_first_whether_it_may_send_its_body_may(door: FrontDoor) -> None:
+    reader, writer = await door.connect()
+    body = b'{"status":"running"}'
+    whole = request("POST", f"{PATH}/j1", {"Expect": "100-continue"}, body)
+    writer.write(whole.removesuffix(body))
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(body)
+    assert (await answer(reader)).status == 204
+    writer.close()
+
+
 async def test_a_thousand_pipelined_requests_are_answered_in_turn(door: FrontDoor) -> None:
     reader, writer = await door.connect()
     writer.write(GET * 1000)

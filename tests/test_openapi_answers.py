@@ -193,6 +193,7 @@ async def test_every_operation_can_give_the_answers_of_the_gate_that_it_is_descr
 async def test_what_any_request_can_meet_is_met(door: FrontDoor) -> None:
     requests = {
         400: b"hello?\r\n\r\n",
+        417: b"GET / HTTP/1.1\r\nHost: localhost\r\nExpect: x\r\n\r\n",
         414: b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\n\r\n",
         431: b"GET / HTTP/1.1\r\nX: " + b"x" * 10_000 + b"\r\n\r\n",
     }
