@@ -1,11 +1,12 @@
 """Bodies on their way in: read within a time, and within a room in bytes for all connections together."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from multidict import MultiMapping
 
 from sha_daemon.replies import Problem, unavailable
 from telemetry_common.contract import MAX_BODY_BYTES
@@ -63,15 +64,27 @@ class BodyRoom:
         self._free -= size
 
 
-def room_needed(headers: Mapping[str, str]) -> int:
-    """Bytes that the body of this request is charged at first; 0 for a small one."""
+def room_needed(headers: MultiMapping[str]) -> int:
+    """Bytes that the body of this request is charged at first; 0 for a small one.
+
+    Raises Problem (400) for a Transfer-Encoding that would have to be taken off the body.
+    """
     said = headers.get("Content-Length")
     if said is None:
-        return FIRST_BYTES if "Transfer-Encoding" in headers else 0
+        return _unknown_length(headers)
     if len(said) < _COUNTED_DIGITS:
         return 0
     size = int(said)
     return min(size, FIRST_BYTES) if size >= COUNTED_BYTES else 0
+
+
+def _unknown_length(headers: MultiMapping[str]) -> int:
+    codings = headers.getall("Transfer-Encoding", [])
+    if codings and (len(codings) > 1 or codings[0].lower() != "chunked"):
+        raise Problem(
+            400, "Transfer-Encoding must be chunked and nothing else; Content-Encoding may be gzip or deflate"
+        )
+    return FIRST_BYTES if codings else 0
 
 
 async def body_of(request: web.Request) -> bytes:

@@ -16,11 +16,11 @@ def routes(receiver: Receiver) -> Iterable[web.RouteDef]:
 
     async def post(request: web.Request) -> web.StreamResponse:
         job_type, job_id = request.match_info["job_type"], request.match_info["job_id"]
-        body, encoding = await body_of(request), request.headers.get("Content-Encoding", "")
+        body, encoding = await body_of(request), _encoding(request)
         return response(await receiver.receive(job_type, job_id, _content_type(request), body, encoding))
 
     async def post_batch(request: web.Request) -> web.StreamResponse:
-        body, encoding = await body_of(request), request.headers.get("Content-Encoding", "")
+        body, encoding = await body_of(request), _encoding(request)
         return response(await batches.receive(_content_type(request), body, encoding))
 
     return [
@@ -39,3 +39,9 @@ def _content_type(request: web.Request) -> str:
     """What nearly every sender says needs no parser."""
     said = request.headers.get("Content-Type", "")
     return said if said == JSON else request.content_type
+
+
+def _encoding(request: web.Request) -> str:
+    """All that were said, in one or in several headers: the body would have to be out of each of them."""
+    headers = request.headers
+    return ", ".join(headers.getall("Content-Encoding")) if "Content-Encoding" in headers else ""

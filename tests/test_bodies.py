@@ -1,11 +1,13 @@
 """Bodies that are slow to come: what they hold is bounded, and ordinary updates are taken beside them."""
 
 import asyncio
+import gzip
 import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 
 import pytest
+from multidict import CIMultiDict
 
 from sha_daemon.http_bodies import COUNTED_BYTES, FIRST_BYTES, ROOM_BYTES, BodyRoom, room_needed
 from sha_daemon.replies import Problem
@@ -54,7 +56,7 @@ async def say(sock: socket.socket, *words: bytes) -> None:
 def test_a_small_body_needs_no_room_and_no_body_much_of_it_before_it_comes(
     headers: dict[str, str], needed: int
 ) -> None:
-    assert room_needed(headers) == needed
+    assert room_needed(CIMultiDict(headers)) == needed
 
 
 async def taken(sock: socket.socket, words: bytes) -> int:
@@ -103,6 +105,30 @@ async def test_a_chunked_body_that_breaks_is_answered_at_once_and_only_once(firs
         assert await end(reader) == b""
         assert door.rejected["POST", "malformed"] == 1
         writer.close()
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        ("Content-Encoding: gzip\r\nContent-Encoding: br", 415),
+        ("Content-Encoding: gzip\r\nContent-Encoding: gzip", 415),
+        ("Content-Encoding: gzip", 204),
+        ("Transfer-Encoding: gzip, chunked", 400),
+        ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked", 400),
+        ("Transfer-Encoding: CHUNKED\r\nContent-Encoding: gzip", 204),
+    ],
+)
+async def test_a_body_is_in_one_coding_at_most(lines: str, status: int) -> None:
+    body = gzip.compress(RUNNING)
+    if "Transfer" in lines:
+        body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    else:
+        lines += f"\r\nContent-Length: {len(body)}"
+    head = f"POST {PATH}/j1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{lines}\r\n\r\n"
+    async with front_door() as door:
+        answered = await door.say(head.encode() + body)
+        assert answered.status == status
+        assert status < 400 or "Encoding" in answered.detail
 
 
 def test_a_body_is_charged_as_it_grows_and_what_it_held_is_given_back() -> None:
