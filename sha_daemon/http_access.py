@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 from typing import cast
+from urllib.parse import urlsplit
 
 from aiohttp import web
+from multidict import CIMultiDict, MultiMapping
 
 from sha_daemon.gate import Gate
 from sha_daemon.http_answers import PREFIX, Handler
@@ -34,13 +36,12 @@ def _guarded(route: web.RouteDef, gate: Gate, room: BodyRoom) -> Handler:
     handler = cast(Handler, route.handler)  # a class is possible, too; the hub has none
 
     async def behind_the_gate(request: web.Request) -> web.StreamResponse:
-        gate.admit(request.headers, right)
+        gate.admit(_called(request), right)
         return await handler(request)
 
     async def behind_the_gate_with_a_body(request: web.Request) -> web.StreamResponse:
-        headers = request.headers
-        gate.admit(headers, right)
-        needed = room_needed(headers)
+        gate.admit(_called(request), right)
+        needed = room_needed(request.headers)
         if not needed:
             return await handler(request)
         with room.place(needed) as place:
@@ -48,3 +49,12 @@ def _guarded(route: web.RouteDef, gate: Gate, room: BodyRoom) -> Handler:
             return await handler(request)
 
     return behind_the_gate if right != "report" else behind_the_gate_with_a_body
+
+
+def _called(request: web.Request) -> MultiMapping[str]:
+    """The headers. A target with a host of its own (`GET http://hub/path`) takes the place of Host, by RFC 9112."""
+    if request.raw_path.startswith("/"):
+        return request.headers
+    headers = CIMultiDict(request.headers)
+    headers["Host"] = urlsplit(request.raw_path).netloc
+    return headers

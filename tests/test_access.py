@@ -176,6 +176,24 @@ async def test_on_loopback_a_name_that_a_web_page_made_up_is_misdirected(host: s
         assert door.edge.gate.refused[421] == 3
 
 
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        ("http://evil.example", "localhost", 421),
+        ("http://evil.example:8082", "localhost", 421),
+        ("http://localhost@evil.example", "localhost", 421),
+        ("http://localhost:8082", "localhost", 204),
+        ("http://[::1]:8082", "localhost", 204),
+    ],
+)
+async def test_a_host_in_the_target_of_the_request_counts_before_the_header(
+    target: str, host: str, status: int
+) -> None:
+    async with front_door() as door:
+        answer = await door.ask("POST", f"{target}{PATH}/j1", {"Host": host}, RUNNING)
+        assert answer.status == status
+
+
 async def test_a_client_too_old_to_name_a_host_was_sent_by_no_browser() -> None:
     async with front_door() as door:
         assert (await door.say(f"GET {PATH} HTTP/1.0\r\n\r\n".encode())).status == 200
