@@ -37,7 +37,7 @@ class Stage:
         self.server = server
         self.directory = directory
         self.rounds = 1 if quick else 5
-        self.seconds = 1.0 if quick else 4.0
+        self.seconds = 1.0 if quick else 3.0
 
     @contextmanager
     def hub(self, settings: DatabaseSettings) -> Iterator[tuple[Daemon, int]]:

@@ -27,8 +27,8 @@ from testbed.mariadb import PrivateMariaDB
 from testbed.processes import Daemon
 
 JOBS = 2000
-ROUNDS = 5
-SECONDS = 1.0
+ROUNDS = 2
+SECONDS = 0.7
 SQL = Statements(BACKUP)
 ROWS = Rows(BACKUP)
 COLLATION = "utf8mb4_unicode_ci"

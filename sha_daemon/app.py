@@ -38,8 +38,8 @@ log = logging.getLogger(__name__)
 
 Purpose = Literal["write", "watch", "read", "follow", "prune"]
 """One connection each, so that a slow reader delays no commit and no sweep, and pruning delays nobody."""
-WRITERS = 2
-"""Of one kind of job: with a second one the hub decides while the database commits. A third brings nothing more."""
+WRITERS = 1
+"""Of one kind of job. More of them, each with jobs of its own, made smaller batches and fewer updates a second."""
 LEAST_PATIENCE_SECONDS = 2.0
 """A part makes a turn at least this often while the database answers at once. While it does not, a turn may have to
 wait for a connection and then for an answer: a database that is away makes no part late."""

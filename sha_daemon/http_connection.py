@@ -70,7 +70,8 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         stream = cast(asyncio.Transport, transport)
         stream.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
-        stream.max_size = READ_BYTES  # type: ignore[attr-defined]  # asyncio's own transports have it
+        if hasattr(stream, "max_size"):  # asyncio's own transports have it
+            stream.max_size = READ_BYTES
         self.wire = self.wire or stream
         connection = stream.get_extra_info("socket")
         if connection is not None:

@@ -1,8 +1,7 @@
 """Group commit: updates that wait together are committed together, and each sender is answered after the COMMIT.
 
-What comes in is shared out among the writers by its job, so that the updates of a job keep their order. While one
-writer waits for the database another one decides. The queue is bounded. A sender that hangs up loses only its answer:
-the update is in the queue already.
+What comes in is shared out among the writers (one in service) by its job, so that the updates of a job keep their
+order. The queue is bounded. A sender that hangs up loses only its answer: the update is in the queue already.
 """
 
 from collections.abc import Iterator, Sequence
