@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from sbc_daemon.config import Hub
 from sbc_daemon.hub_token import read_token
-from sbc_daemon.hub_trust import trusting
 from telemetry_common.logs import fields
+from telemetry_common.trust import trusting
 
 
 class HubAccess:

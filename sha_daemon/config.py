@@ -6,6 +6,7 @@ from msgspec import Struct, field
 
 from sha_daemon.hosts import host_name
 from sha_daemon.identifiers import is_name
+from sha_daemon.servers import server
 from telemetry_common.settings import about
 
 DEFAULT_PATH = "/etc/sha-daemon/config.toml"
@@ -130,7 +131,34 @@ class DatabaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
     user: Annotated[
         str, about("Database user. Over the local socket MariaDB knows it by the system user; there is no password.")
     ] = "sha"
-    socket: Annotated[str, about("MariaDB's Unix socket.", min_length=1)] = "/run/mysqld/mysqld.sock"
+    socket: Annotated[str, about("MariaDB's Unix socket, where `hosts` is empty.", min_length=1)] = (
+        "/run/mysqld/mysqld.sock"
+    )
+    hosts: Annotated[
+        tuple[str, ...],
+        about(
+            "A database elsewhere: HOST or HOST:PORT, several (the nodes of a cluster) in the order in which they are\n"
+            "tried; one that serves stays in use until it fails. The hub's unit needs a drop-in for it, see docs.",
+            max_length=8,
+        ),
+    ] = ()
+    password_file: Annotated[
+        str,
+        about(
+            "The file with the user's password for `hosts`: one line, mode 0600, owned by the hub's user.\n"
+            "Read again on SIGHUP."
+        ),
+    ] = ""
+    tls: Annotated[
+        bool, about("Whether `hosts` must speak TLS, each with a certificate for the name by which it is called.")
+    ] = True
+    ca_file: Annotated[
+        str,
+        about(
+            "Certificates (PEM) of the CAs that may vouch for `hosts`. Read again on SIGHUP.\n"
+            "Empty: those that the system trusts."
+        ),
+    ] = ""
     timeout_seconds: Annotated[
         float, about("A statement or connection slower than this counts as a lost connection.", gt=0, le=600)
     ] = 20.0
@@ -139,6 +167,16 @@ class DatabaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
         for key, text in (("name", self.name), ("user", self.user)):
             if not is_name(text):
                 raise ValueError(f"`{key}` must be letters, digits and _ . $ -, at most 64, not {text!r}")
+        if len({server(host) for host in self.hosts}) < len(self.hosts):
+            raise ValueError("`hosts` must each be there once")
+        _absolute("password_file", self.password_file)
+        _absolute("ca_file", self.ca_file)
+        if self.hosts and not self.password_file:
+            raise ValueError("`password_file` must be given with `hosts`")
+        if self.password_file and not self.hosts:
+            raise ValueError("`password_file` is of use only with `hosts`")
+        if self.ca_file and not (self.hosts and self.tls):
+            raise ValueError("`ca_file` is of use only with `hosts` and `tls`")
 
 
 class Watchdog(Struct, frozen=True, forbid_unknown_fields=True):

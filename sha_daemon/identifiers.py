@@ -33,3 +33,8 @@ def grant_pattern(database: str) -> str:
 def local_user(user: str) -> str:
     """`'user'@'localhost'`. Raises BadName."""
     return f"'{checked(user, 'the name of a user')}'@'localhost'"
+
+
+def user_anywhere(user: str) -> str:
+    """`'user'@'%'`: from whichever machine it comes. Raises BadName."""
+    return f"'{checked(user, 'the name of a user')}'@'%'"

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import structs
 
-from sha_daemon import descriptors
+from sha_daemon import descriptors, unit_network
 from sha_daemon.app import Hub
 from sha_daemon.config import DEFAULT_PATH, PREFIX, HubSettings, streams_at_once
 from sha_daemon.edge import Edge
 from sha_daemon.http_api import application
 from sha_daemon.mariadb import MariaDB
+from sha_daemon.mariadb_access import MariaAccess
 from sha_daemon.serving import listening_socket, served
 from telemetry_common import __version__, daemon, logs, sockets
 from telemetry_common.clock import SystemClock
@@ -29,17 +30,20 @@ GARBAGE_THRESHOLD = 20_000
 async def _serve(config: HubSettings, read_settings: Callable[[], HubSettings]) -> None:
     gc.set_threshold(GARBAGE_THRESHOLD)
     edge = Edge(config)
+    access = MariaAccess(config.database)
     sock = listening_socket(config.listen.address, sockets.inherited())
     clock = SystemClock()
     lifecycle = Lifecycle(SystemdNotifier(), clock)
     fitted = _fitted(config)
-    hub = Hub(fitted, clock, lambda kind, _: MariaDB(config.database, kind), lifecycle)
+    hub = Hub(fitted, clock, lambda kind, _: MariaDB(config.database, kind, access), lifecycle)
     stop = daemon.stop_on_signal()
     stop_seconds = config.service.stop_seconds
     log.info(logs.fields("starting", version=__version__, listen=config.listen.address, database=config.database.name))
     for warning in _advice(config, edge, fitted):
         log.warning(warning)
-    reload = Reloader(lifecycle, hub.status, config, read_settings, _log_level, edge.reloadable)
+    reload = Reloader(
+        lifecycle, hub.status, config, read_settings, _log_level, {**edge.reloadable, **access.reloadable}
+    )
     try:
         async with hub.running(watchdog_interval()):
             app = application(hub, edge.gate)
@@ -82,8 +86,11 @@ def _advice(config: HubSettings, edge: Edge, fitted: HubSettings) -> Iterator[st
 def _check(config: HubSettings) -> Iterable[str]:
     edge = Edge(config)
     edge.must_be_valid_now()
+    MariaAccess(config.database)
     soon = edge.certificate.validity.warning(time.time()) if edge.certificate else ""
-    return [*_advice(config, edge, _fitted(config)), *([f"{config.tls.certificate}: {soon}"] if soon else [])]
+    ending = [f"{config.tls.certificate}: {soon}"] if soon else []
+    unreachable = [unit_network.LACKING] if config.database.hosts and unit_network.is_lacking() else []
+    return [*_advice(config, edge, _fitted(config)), *ending, *unreachable]
 
 
 def _log_level(config: HubSettings) -> str:

@@ -1,39 +1,30 @@
-"""The hub's database on MariaDB: one connection, on a thread of its own. The only module that knows PyMySQL.
+"""The hub's database on MariaDB: one connection, on a thread of its own. With `mariadb_access` all that knows PyMySQL.
 
 After any error the connection is thrown away, the next work makes a new one: a connection that a timeout has cut off in
 the middle of an answer gives the next caller the wrong one.
 """
 
-import os
-import pwd
-import socket
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import pymysql
-from pymysql.constants import CLIENT, FIELD_TYPE
-from pymysql.converters import conversions
 
 from sha_daemon import statements
 from sha_daemon.config import DatabaseSettings
 from sha_daemon.database import DatabaseAway, DatabaseError, RowRefused, Session
 from sha_daemon.job_types import BACKUP, JobType
+from sha_daemon.mariadb_access import MariaAccess
 from sha_daemon.mariadb_errors import translated
 from sha_daemon.mariadb_session import MariaSession
-from sha_daemon.rows import JsonText
 from sha_daemon.schema import Tables, inspect
+from sha_daemon.servers import Server
 from sha_daemon.worker_thread import WorkerThread
 
 T = TypeVar("T")
 
 _IDLE_SECONDS = 1.0
 """A connection that rested for longer is asked whether it still lives before a transaction is begun on it."""
-_CONVERSIONS = conversions | {
-    FIELD_TYPE.DECIMAL: float,
-    FIELD_TYPE.NEWDECIMAL: float,
-    JsonText: lambda value, _: value.literal(),
-}
 
 
 class Link:
@@ -92,50 +83,41 @@ def _in_our_words(call: Callable[[], T]) -> T:
 
 
 def connect(settings: DatabaseSettings, *, daemon: bool, patient: bool = False) -> Link:
-    """A connection to the server on its socket.
-
-    As the daemon: in its database and in transactions. Otherwise as the system user who asks (an administrator), in no
-    database, each statement for itself. A `patient` one waits for an answer as long as it takes. Raises DatabaseError.
-    """
-    patience = None if patient else settings.timeout_seconds
-    connection = pymysql.connect(
-        unix_socket=settings.socket,
-        user=settings.user if daemon else pwd.getpwuid(os.geteuid()).pw_name,
-        database=settings.name if daemon else None,
-        charset="utf8mb4",
-        autocommit=not daemon,
-        client_flag=CLIENT.FOUND_ROWS,
-        read_timeout=patience,
-        write_timeout=patience,
-        conv=_CONVERSIONS,
-        defer_connect=True,
-    )
-    channel = _dialled(settings)
-    _in_our_words(lambda: connection.connect(channel))
-    return Link(connection)
+    """A connection to the first server that takes one; see MariaAccess.connect. Raises DatabaseError, SettingsError."""
+    access = MariaAccess(settings)
+    return first_that_serves(access, lambda server: _linked(access, server, daemon=daemon, patient=patient))
 
 
-def _dialled(settings: DatabaseSettings) -> socket.socket:
-    """PyMySQL would forget to close the socket where nobody answers, and name the wrong address in its error."""
-    channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        channel.settimeout(settings.timeout_seconds)
-        channel.connect(settings.socket)
-    except OSError as error:
-        channel.close()
-        reason = error.strerror or str(error)
-        raise DatabaseAway(f"cannot reach MariaDB at {settings.socket}: {reason}; is it running?") from error
-    return channel
+def _linked(access: MariaAccess, server: Server, *, daemon: bool, patient: bool = False) -> Link:
+    return Link(_in_our_words(lambda: access.connect(server, daemon=daemon, patient=patient)))
+
+
+def first_that_serves(access: MariaAccess, attempt: Callable[[Server], T]) -> T:
+    """What `attempt` returns for the first server that it does not find away. Raises DatabaseAway for all of them."""
+    problems: list[DatabaseAway] = []
+    for server in access.servers.in_order():
+        try:
+            found = attempt(server)
+        except DatabaseAway as away:
+            problems.append(away)
+        else:
+            access.serves(server)
+            return found
+    if len(problems) == 1:
+        raise problems[0]
+    raise DatabaseAway(f"cannot use any of the database's servers: {'; '.join(map(str, problems))}") from problems[-1]
 
 
 class MariaDB:
     """Implements `database.Database` for one kind of job. Connects with the first work, and again after any error."""
 
-    def __init__(self, settings: DatabaseSettings, kind: JobType = BACKUP) -> None:
+    def __init__(self, settings: DatabaseSettings, kind: JobType = BACKUP, access: MariaAccess | None = None) -> None:
+        self._access = access or MariaAccess(settings)
         self._settings = settings
         self._kind = kind
         self._worker = WorkerThread("mariadb")
         self._open: tuple[Link, Tables] | None = None
+        self._server: Server | None = None
         self._closed = False
         self.tables: Tables | None = None
         """What is known of the server since the last connection; None before the first."""
@@ -173,12 +155,19 @@ class MariaDB:
     def _give_up(self, link: Link, error: DatabaseError) -> None:
         """Locks are released at once where the server still listens, not when it finds out that we have gone."""
         try:
-            if not isinstance(error, DatabaseAway):
+            if isinstance(error, DatabaseAway):
+                self._pass_over()
+            else:
                 link.rollback()
         except DatabaseError as also:
             error.add_note(f"rollback: {also}")
         finally:
             self._discard()
+
+    def _pass_over(self) -> None:
+        """It answers and cannot serve (read only, not part of its cluster), or answers no more: another one may."""
+        if self._server is not None:
+            self._access.servers.failed(self._server)
 
     def _connected(self) -> tuple[Link, Tables]:
         if self._open is not None:
@@ -186,7 +175,11 @@ class MariaDB:
             if time.monotonic() - link.used_at < _IDLE_SECONDS or link.lives():
                 return self._open
             self._discard()
-        link = connect(self._settings, daemon=True)
+        self._open = first_that_serves(self._access, self._prepared)
+        return self._open
+
+    def _prepared(self, server: Server) -> tuple[Link, Tables]:
+        link = _linked(self._access, server, daemon=True)
         try:
             for statement in statements.session(self._settings.timeout_seconds):
                 link.execute(statement)
@@ -195,8 +188,8 @@ class MariaDB:
         except BaseException:
             link.close()
             raise
-        self._open = (link, self.tables)
-        return self._open
+        self._server = server
+        return link, self.tables
 
     def _discard(self) -> None:
         if self._open is not None:

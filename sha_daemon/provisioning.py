@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from sha_daemon.identifiers import grant_pattern, local_user, quoted
+from sha_daemon.identifiers import grant_pattern, local_user, quoted, user_anywhere
 
 RIGHTS = "SELECT, INSERT, UPDATE, DELETE"
 
@@ -45,3 +45,15 @@ def _plugin(link: Link, user: str) -> str:
     """How the server knows the user on this machine; empty if it does not."""
     found = link.rows("SELECT plugin FROM mysql.user WHERE user = %s AND host = 'localhost'", user)
     return str(found[0][0] or "mysql_native_password") if found else ""
+
+
+def elsewhere(database: str, user: str, *, with_tls: bool) -> str:
+    """What the administrator of a remote server says to it, as text. Raises BadName for an impossible name."""
+    name, pattern, account = quoted(database), grant_pattern(database), user_anywhere(user)
+    return f"""-- The database is elsewhere (database.hosts): its administrator runs this there, with a new password
+-- in place of PASSWORD, which also goes into the file that database.password_file names.
+CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;
+CREATE USER IF NOT EXISTS {account} IDENTIFIED BY 'PASSWORD'{" REQUIRE SSL" if with_tls else ""};
+GRANT {RIGHTS} ON {pattern}.* TO {account};
+-- Then, here, with the name and the password of one who may make and alter tables there:
+--   SHA_DATABASE_USER=admin SHA_DATABASE_PASSWORD_FILE=/root/admin.password shactl db migrate"""

@@ -23,7 +23,8 @@ def add_commands(groups: "argparse._SubParsersAction[Any]") -> None:
         "setup",
         help="make the database, its user and its grants",
         description="Make the database and a user that MariaDB knows by the system user of the same name; grant it to "
-        "read and write rows, no more. Safe to run again. Run it as an administrator of the database (root).",
+        "read and write rows, no more. Safe to run again. Run it as an administrator of the database (root). "
+        "Where `database.hosts` is set it only prints what an administrator there has to do.",
     )
     setup.add_argument("--user", metavar="NAME", help="database user (default: the configured one)")
     setup.set_defaults(command=answered(_setup))
@@ -55,6 +56,9 @@ def _administrator(settings: HubSettings, *, patient: bool = False) -> Iterator[
 
 def _setup(settings: HubSettings, chosen: argparse.Namespace) -> int:
     name, user = settings.database.name, chosen.user or settings.database.user
+    if settings.database.hosts:
+        print(provisioning.elsewhere(name, user, with_tls=settings.database.tls))
+        return OK
     with _administrator(settings) as link:
         done = provisioning.provision(link, name, user)
     print(f"database {name}: {'made' if done.made_database else 'was there'}")

@@ -9,9 +9,10 @@ import pytest
 from sbc_daemon.config import Hub
 from sbc_daemon.hub_access import HubAccess
 from sbc_daemon.hub_link import HttpHubLink
-from sbc_daemon.hub_token import MAX_BYTES, read_token
+from sbc_daemon.hub_token import read_token
 from sha_daemon.config import Access, HubSettings
 from sha_daemon.tokens import line
+from telemetry_common.private_file import MAX_BYTES
 from telemetry_common.settings import SettingsError
 from tests.support.front_door import front_door
 

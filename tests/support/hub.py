@@ -12,6 +12,7 @@ from sha_daemon.edge import Edge
 from sha_daemon.http_api import application
 from sha_daemon.http_connection import LIMITS
 from sha_daemon.mariadb import MariaDB
+from sha_daemon.mariadb_access import MariaAccess
 from telemetry_common.clock import Clock, SystemClock
 from telemetry_common.lifecycle import Lifecycle
 from testbed.memory_database import MemoryDatabase
@@ -34,7 +35,8 @@ class Heard:
 async def running_hub(settings: HubSettings) -> AsyncIterator[tuple[Hub, Client]]:
     """Every answer is held against the hub's own description."""
     clock = SystemClock()
-    hub = Hub(settings, clock, lambda kind, _: MariaDB(settings.database, kind), Lifecycle(Heard(), clock))
+    access = MariaAccess(settings.database)
+    hub = Hub(settings, clock, lambda kind, _: MariaDB(settings.database, kind, access), Lifecycle(Heard(), clock))
     app, judge = application(hub, Edge(settings).gate), Judge()
     judge.watch(app)
     server = TestServer(app)
