@@ -56,6 +56,15 @@ class ShownJob(Struct, frozen=True, kw_only=True):
     disks: tuple[ShownDisk, ...] = ()
 
 
+class HubHealth(Struct, frozen=True, kw_only=True):
+    """How the hub is. `jobs` counts the pending and the running ones."""
+
+    status: str
+    database: str
+    jobs: dict[str, int]
+    silent: int = 0
+
+
 class _Page(Struct, frozen=True, kw_only=True):
     jobs: tuple[msgspec.Raw, ...]
     next_cursor: str | None = None
@@ -80,6 +89,11 @@ class HubClient:
         self._timeout_seconds = timeout_seconds
         self._tls = tls
         self._headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+
+    def health(self) -> HubHealth:
+        """Raises HubUnreachable."""
+        status, body = self._get("/api/v1/health")
+        return decoded(self._good(200 if status == 503 else status, body), HubHealth)
 
     def job(self, job_id: str) -> bytes | None:
         """The job's JSON; None if the hub has no such job. Raises HubUnreachable."""

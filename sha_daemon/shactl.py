@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sha_daemon import shactl_db, shactl_hub, shactl_jobs, shactl_token
+from sha_daemon import shactl_db, shactl_hub, shactl_jobs, shactl_token, shactl_top
 from sha_daemon.config import DEFAULT_PATH, PREFIX, HubSettings
 from sha_daemon.shactl_answers import OK, UNREACHABLE
 from telemetry_common import __version__
@@ -48,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     groups = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     shactl_db.add_commands(groups)
     shactl_jobs.add_commands(groups)
+    shactl_top.add_commands(groups)
     shactl_token.add_commands(groups)
     return top
 
