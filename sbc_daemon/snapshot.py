@@ -9,7 +9,7 @@ from typing import TypeVar
 from msgspec import UNSET, UnsetType
 
 from sbc_daemon.job_memory import GREATEST_AMOUNT, DiskState, JobFacts, JobMemory, Sent
-from sbc_daemon.speed import eta
+from sbc_daemon.speed import UNKNOWN, WINDOW_SECONDS, Pace, eta
 from telemetry_common.contract import MAX_ETA_SECONDS, DiskReport, Update, percent
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ def snapshot(memory: JobMemory, now: float) -> Update:
     state = memory.state
     status = state.status or "running"
     count, total = memory.bytes_so_far(), _total(state)
-    rate = state.speed_bps if state.speed_bps is not None else _rate(memory, now, count)
+    pace = _pace(memory, now, count)
     return Update(
         job_id=state.job_id,
         job_type=_or_unset(state.job_type),
@@ -31,8 +31,8 @@ def snapshot(memory: JobMemory, now: float) -> Update:
         current_phase=_or_unset(state.phase),
         bytes_transferred=_or_unset(count),
         total_bytes=total or UNSET,
-        transfer_speed_bps=_or_unset(rate),
-        eta_seconds=_eta(state, count, total, rate),
+        transfer_speed_bps=_or_unset(pace.rate),
+        eta_seconds=_eta(memory, now, count, total, pace),
         progress_percent=_percent(count, total, state.percent, done=status == "completed"),
         disks=tuple(_disk(index, disk) for index, disk in sorted(state.disks.items())) or UNSET,
         # A failed disk's error waits for the job's end: the hub takes any error for it.
@@ -43,11 +43,14 @@ def snapshot(memory: JobMemory, now: float) -> Update:
 
 
 def sent_mark(state: JobFacts, update: Update) -> Sent:
-    """What the cadence compares the next snapshot with, once `update` is on its way. Percent only rises."""
+    """What the cadence compares the next snapshot with, once `update` is on its way.
+
+    The percentage is the last one that was sent, also where it fell because the total has grown.
+    """
     before = state.sent.percent if state.sent else 0.0
-    now = 0.0 if update.progress_percent is UNSET else update.progress_percent
+    percent = before if update.progress_percent is UNSET else update.progress_percent
     disks = {index: disk.status for index, disk in state.disks.items() if disk.status is not None}
-    return Sent(update.status, state.phase, disks, max(before, now), bool(update.error))
+    return Sent(update.status, state.phase, disks, percent, bool(update.error))
 
 
 def _total(state: JobFacts) -> int:
@@ -58,16 +61,25 @@ def _total(state: JobFacts) -> int:
     return min(GREATEST_AMOUNT, sum(totals))
 
 
-def _rate(memory: JobMemory, now: float, count: int | None) -> int | None:
-    return None if count is None else memory.speed.rate(now, count)
+def _is_fresh(memory: JobMemory, now: float) -> bool:
+    """Whether what the producer said of its own pace still counts: a stall is often a producer that says nothing."""
+    return now - memory.heard_at <= WINDOW_SECONDS
 
 
-def _eta(state: JobFacts, count: int | None, total: int, rate: int | None) -> int | UnsetType:
+def _pace(memory: JobMemory, now: float, count: int | None) -> Pace:
+    own = memory.state.speed_bps
+    if own is not None and _is_fresh(memory, now):
+        return Pace(own, steady=True)
+    return UNKNOWN if count is None else memory.speed.pace(now, count, memory.heard_at)
+
+
+def _eta(memory: JobMemory, now: float, count: int | None, total: int, pace: Pace) -> int | UnsetType:
+    state = memory.state
     if state.status == "completed":
         return 0
-    if state.eta_seconds is not None:
+    if state.eta_seconds is not None and _is_fresh(memory, now):
         return min(state.eta_seconds, MAX_ETA_SECONDS)
-    seconds = None if count is None else eta(count, total, rate)
+    seconds = None if count is None else eta(count, total, pace.rate if pace.steady else None)
     return UNSET if seconds is None else min(seconds, MAX_ETA_SECONDS)
 
 

@@ -2,6 +2,7 @@
 
 - Absent means unchanged. Bytes never fall, of a job and of each disk; a total of 0 says nothing.
 - A status never goes back (running stays running), and an end is the last word: a line after it is refused.
+- A pace (speed, ETA) is as old as the bytes it came with: bytes without one make it derived again.
 - An error without an end is an end: the hub takes it so, and both must agree.
 - A producer that answers for some of a job's disks (its share) ends these disks when it ends. The job ends when all
   of them are final: completed, or failed with the first failure's error.
@@ -38,12 +39,11 @@ def merge(memory: JobMemory, line: Line, now: float, share: AttachedDisks | None
     state = memory.state
     if state.status in FINAL or share is not None or line.disks is not UNSET:
         _check(state, line, share)
+    if now >= memory.speed.next_at:
+        _sample(memory)
     state.news = True
     memory.heard_at = now
-    changed = _merge_share(state, line, share) if share else _merge_job(state, line)
-    if now >= memory.speed.next_at:
-        _sample(memory, now)
-    return changed
+    return _merge_share(state, line, share) if share else _merge_job(state, line)
 
 
 def _check(state: JobFacts, line: Line, share: AttachedDisks | None) -> None:
@@ -62,10 +62,11 @@ def _check(state: JobFacts, line: Line, share: AttachedDisks | None) -> None:
             raise LineRefused(f"cannot follow more than {MAX_DISKS} disks of {state.job_id}")
 
 
-def _sample(memory: JobMemory, now: float) -> None:
+def _sample(memory: JobMemory) -> None:
+    """What the line before has said, at its time."""
     count = memory.bytes_so_far()
     if count is not None:
-        memory.speed.sample(now, count)
+        memory.speed.sample(memory.heard_at, count)
 
 
 def _merge_job(state: JobFacts, line: Line) -> bool:
@@ -152,8 +153,12 @@ def _merge_job_figures(state: JobFacts, line: Line) -> None:
         state.percent = line.progress_percent
     if line.transfer_speed_bps is not UNSET:
         state.speed_bps = line.transfer_speed_bps
+    elif count is not UNSET:
+        state.speed_bps = None
     if line.eta_seconds is not UNSET:
         state.eta_seconds = line.eta_seconds
+    elif count is not UNSET:
+        state.eta_seconds = None
 
 
 def _as_disk(line: Line, index: int) -> DiskReport:

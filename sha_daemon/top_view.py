@@ -64,6 +64,11 @@ def _running(view: View, room: int) -> list[str]:
     return [*lines, f"... and {len(ordered) - len(shown)} more"] if over > 0 else lines
 
 
+def arrival(job: ShownJob) -> str:
+    """When it will be there; not said of one that stands still, whose last arrival is still stored."""
+    return duration(job.eta_seconds) if job.eta_seconds and job.transfer_speed_bps else "-"
+
+
 def _line(job: ShownJob) -> tuple[str, ...]:
     return (
         job.job_id,
@@ -72,7 +77,7 @@ def _line(job: ShownJob) -> tuple[str, ...]:
         bar(job.progress_percent),
         amount(job.bytes_transferred, job.total_bytes),
         f"{size(job.transfer_speed_bps)}/s",
-        duration(job.eta_seconds) if job.eta_seconds else "-",
+        arrival(job),
         heard(job),
     )
 

@@ -37,6 +37,11 @@ def test_the_hub_the_sum_and_a_line_for_each_job() -> None:
     )
 
 
+def test_a_job_that_stands_still_has_no_time_of_arrival() -> None:
+    line = frame(structs.replace(VIEW, running=(named("stuck", transfer_speed_bps=0),)), 120, 24)[3]
+    assert line.split()[-5:] == ["0", "B/s", "-", "2s", "ago"]
+
+
 def test_where_nothing_runs_it_says_so() -> None:
     assert frame(structs.replace(VIEW, running=()), 80, 24)[-1] == "no running jobs"
 

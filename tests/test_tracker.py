@@ -122,6 +122,53 @@ def test_what_a_producer_says_of_speed_and_eta_is_taken() -> None:
     assert (update.transfer_speed_bps, update.eta_seconds) == (7, 2**31 - 1)
 
 
+def test_what_a_producer_leaves_out_with_new_bytes_is_derived_again() -> None:
+    memory = job(Line(bytes_transferred=0, total_bytes=1000, transfer_speed_bps=7, eta_seconds=3))
+    merge(memory, Line(current_phase="transferring"), 0.0)
+    assert (said(memory, 1.0).transfer_speed_bps, said(memory, 1.0).eta_seconds) == (7, 3)
+    merge(memory, Line(bytes_transferred=400), 4.0)
+    assert (said(memory, 4.0).transfer_speed_bps, said(memory, 4.0).eta_seconds) == (100, 6)
+
+
+def test_what_a_producer_said_of_its_pace_does_not_outlive_its_silence() -> None:
+    memory = job(Line(bytes_transferred=5, total_bytes=1000, transfer_speed_bps=7, eta_seconds=3))
+    assert (said(memory, 15.0).transfer_speed_bps, said(memory, 15.0).eta_seconds) == (7, 3)
+    assert (said(memory, 15.1).transfer_speed_bps, said(memory, 15.1).eta_seconds) == (0, UNSET)
+
+
+def test_a_stalled_copy_has_no_speed_and_no_arrival_after_the_window() -> None:
+    memory = job(Line(bytes_transferred=0, total_bytes=10_000))
+    for half in range(1, 41):
+        merge(memory, Line(bytes_transferred=half * 50), half / 2)
+    assert (said(memory, 20.0).transfer_speed_bps, said(memory, 20.0).eta_seconds) == (100, 80)
+    assert said(memory, 25.1).eta_seconds is UNSET
+    assert said(memory, 35.0).transfer_speed_bps == 0
+    assert said(memory, 3600.0).transfer_speed_bps == 0
+
+
+TOTALS: dict[str, tuple[list[Line], float | Any, int | Any]] = {
+    "unknown": ([Line(bytes_transferred=600)], UNSET, UNSET),
+    "unknown, said as 0": ([Line(bytes_transferred=600, total_bytes=0)], UNSET, UNSET),
+    "unknown, a percentage is said": ([Line(bytes_transferred=600, progress_percent=40.0)], 40.0, UNSET),
+    "known late": ([Line(bytes_transferred=600), Line(total_bytes=1000)], 60.0, 4),
+    "grown": ([Line(total_bytes=1000), Line(bytes_transferred=600), Line(total_bytes=6000)], 10.0, 54),
+    "shrunk": ([Line(total_bytes=6000), Line(bytes_transferred=600), Line(total_bytes=1000)], 60.0, 4),
+    "reached, and not at the end": ([Line(bytes_transferred=600, total_bytes=600)], 99.99, 0),
+    "wrong: more has moved": ([Line(bytes_transferred=600, total_bytes=500)], 99.99, UNSET),
+    "almost reached": ([Line(bytes_transferred=600, total_bytes=601)], 99.83, 1),
+    "nothing has moved": ([Line(total_bytes=1000)], 0.0, UNSET),
+}
+
+
+@pytest.mark.parametrize(("lines", "percent", "eta"), TOTALS.values(), ids=TOTALS.keys())
+def test_progress_and_arrival_with_a_total_that_is(lines: list[Line], percent: Any, eta: Any) -> None:
+    memory = job(Line(bytes_transferred=0))
+    for line in lines:
+        merge(memory, line, 6.0)
+    update = said(memory, 6.0)
+    assert (update.progress_percent, update.eta_seconds) == (percent, eta)
+
+
 @pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
 def test_a_line_after_the_end_is_refused_and_told_to_take_a_new_job_id(status: Any) -> None:
     memory = job(Line(status=status))
