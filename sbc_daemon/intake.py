@@ -144,11 +144,15 @@ class Intake:
             self._plan(memory)
 
     def producer_ended(self, job_id: str, pid: int, share: AttachedDisks | None) -> None:
-        """Fail what the process has left unfinished. A whole job with another living producer is that one's affair."""
+        """Fail what the process has left unfinished. A whole job with another living producer is that one's affair.
+
+        `pid` is below 0 where it is not known any more.
+        """
         memory = self.jobs.get(job_id)
         if memory is None or not self.unfinished(job_id, share) or (share is None and memory.attached):
             return
-        message = f"backup process (pid {pid}) ended without reporting an outcome"
+        which = f" (pid {pid})" if pid > 0 else ""
+        message = f"backup process{which} ended without reporting an outcome"
         log.warning(fields("job failed", job=job_id, reason=message))
         now = self._clock.monotonic()
         merge(memory, Line(status="failed", error=ErrorInfo(message)), now, share)

@@ -52,7 +52,7 @@ class Processes(Protocol):
 
 
 class _PidfdProcess:
-    """`pidfd` None: it had ended before it could be held."""
+    """`pidfd` None: it had ended before it could be held. `pid` below 0: and its number is not known."""
 
     def __init__(self, pid: int, pidfd: int | None) -> None:
         self.pid = pid
@@ -113,7 +113,7 @@ class PidfdProcesses:
             raise Unattachable("the descriptor sent along is no pidfd of a process that can be seen from here")
         if pid < 0:
             os.close(pidfd)
-            raise Unattachable("the process of the descriptor sent along had ended before it was attached")
+            return _PidfdProcess(pid, None)  # nobody can tell its number any more, but that it is dead
         return _PidfdProcess(pid, pidfd)
 
 

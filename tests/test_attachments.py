@@ -247,17 +247,38 @@ async def test_a_producer_that_cannot_be_attached_is_named_once_per_job_not_per_
     await producer.close()
 
 
-async def test_a_pidfd_of_a_process_that_ended_leaves_the_job_unattached_and_says_so(
-    counter: Desk, start: Callable[[], Child], caplog: pytest.LogCaptureFixture
+async def test_a_pidfd_of_a_process_that_has_ended_already_is_a_death(
+    counter: Desk, start: Callable[[], Child]
 ) -> None:
+    """As of a script that ended while the daemon was not there to read its line."""
     shell = start()
     pidfd = os.pidfd_open(shell.pid)
     shell.kill()
     producer = await Producer.connect(counter.path)
     send_with(producer.socket, b'{"job_id":"j1","attach":true,"ack":1}\n', pidfd)
-    await producer.heard()
-    assert "had ended before it was attached" in caplog.text
+    assert (await producer.heard())["ok"]
+    await counter.until(lambda: counter.status() == "failed", 2.0)
+    last = counter.last()
+    assert last is not None
+    assert last.error
+    assert last.error.message == "backup process ended without reporting an outcome"
     await producer.close()
+
+
+async def test_a_script_that_ended_well_while_nobody_read_has_not_died(
+    counter: Desk, start: Callable[[], Child]
+) -> None:
+    """Its two lines came over two connections; both are read before the verdict."""
+    shell = start()
+    pidfd = os.pidfd_open(shell.pid)
+    shell.kill()
+    first, second = [await Producer.connect(counter.path) for _ in range(2)]
+    send_with(first.socket, b'{"job_id":"j1","status":"running","attach":true}\n', pidfd)
+    second.say(job_id="j1", status="completed")
+    await counter.until(lambda: counter.status() in ("completed", "failed"))
+    assert counter.status() == "completed"
+    for producer in (first, second):
+        await producer.close()
 
 
 def open_descriptors() -> int:
