@@ -1,10 +1,8 @@
-"""`sbc-report run` around real processes: exit codes, signals, streams, and a sidecar that is there or not."""
+"""`sbc-report run` around real processes: exit codes, streams, command lines."""
 
 import os
-import pty
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from sbc_daemon.report.command import main
 from tests.support.producers_socket import Line, ProducersSocket, producers_socket
+from tests.support.wrapped import REPORT, SH, started, wrapped
 
-SH = ["sh", "-c"]
 GLIBCS_OWN = 1 << 31 | 1 << 32
 """Signals 32 and 33, which glibc's posix_spawn leaves ignored; it takes them back when it needs them."""
 
@@ -27,22 +26,8 @@ def sidecar(tmp_path: Path) -> Iterator[ProducersSocket]:
         yield listening
 
 
-def wrapped(socket_path: Path, *command: str, options: tuple[str, ...] = ()) -> list[str]:
-    start = [sys.executable, "-m", "sbc_daemon.report.command", "run", "--job", "j1", "--socket", str(socket_path)]
-    return [*start, *options, "--", *command]
-
-
 def run(sidecar: ProducersSocket, *command: str, options: tuple[str, ...] = (), **how: Any) -> int:
     return subprocess.run(wrapped(sidecar.path, *command, options=options), check=False, **how).returncode
-
-
-def started(sidecar: ProducersSocket, script: str, *options: str, **how: Any) -> "subprocess.Popen[bytes]":
-    """A wrapped shell script that has said `ready` on its stdout."""
-    command = wrapped(sidecar.path, *SH, script, options=options)
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, **how)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
-    return process
 
 
 def has(**wanted: object) -> Callable[[list[Line]], Line | None]:
@@ -104,13 +89,77 @@ def test_one_disk_of_several_is_ended_alone(sidecar: ProducersSocket) -> None:
     assert sidecar.lines[-1]["error"] == {"message": "false exited with code 1"}
 
 
-def test_streams_and_environment_are_the_commands_own(sidecar: ProducersSocket) -> None:
-    script = 'cat; printf "\\000\\377" >&2; printf "$SBC_JOB_ID $SBC_SOCKET" >&2'
-    data = os.urandom(3 << 20)
-    command = wrapped(sidecar.path, *SH, script)
-    ended = subprocess.run(command, input=data, capture_output=True, check=True)
+def test_ten_megabytes_of_anything_pass_each_way_byte_for_byte(sidecar: ProducersSocket, tmp_path: Path) -> None:
+    data = os.urandom(10_000_000)
+    code = (
+        "import sys; data = sys.stdin.buffer.read(); sys.stdout.buffer.write(data); sys.stderr.buffer.write(data[::-1])"
+    )
+    with (tmp_path / "errors").open("wb") as errors:
+        command = wrapped(sidecar.path, sys.executable, "-c", code)
+        ended = subprocess.run(command, input=data, stdout=subprocess.PIPE, stderr=errors, check=True)
     assert ended.stdout == data
-    assert ended.stderr == b"\0\xff" + f"j1 {sidecar.path}".encode()
+    assert (tmp_path / "errors").read_bytes() == data[::-1]
+
+
+def test_the_command_learns_job_and_socket_by_an_absolute_path(sidecar: ProducersSocket, tmp_path: Path) -> None:
+    command = wrapped(Path("socket"), *SH, 'cd /; printf "$SBC_JOB_ID $SBC_SOCKET"')
+    ended = subprocess.run(command, capture_output=True, check=True, cwd=tmp_path, env=from_here())
+    assert ended.stdout == f"j1 {sidecar.path}".encode()
+
+
+def from_here() -> dict[str, str]:
+    """The environment for a command that runs elsewhere and is to find our code."""
+    return {**os.environ, "PYTHONPATH": str(Path.cwd())}
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "<&- 2>&-"])
+@pytest.mark.parametrize("name", ["look", "qemu-img"])
+def test_streams_that_are_closed_stay_closed(sidecar: ProducersSocket, tmp_path: Path, closed: str, name: str) -> None:
+    """Also for a tool of whose stdout the progress would be taken."""
+    look = tmp_path / name
+    (tmp_path / "open").touch()
+    look.write_text(
+        f"#!/bin/sh\nfor n in 0 1 2; do [ -e /proc/self/fd/$n ] && echo $n >> {tmp_path}/open; done; exit 3"
+    )
+    look.chmod(0o755)
+    command = shlex.join(wrapped(sidecar.path, str(look), "convert", "a", "b"))
+    assert subprocess.run([*SH, f"exec 9>&1 {closed}; {command}"], check=False).returncode == 3
+    plain = subprocess.run([*SH, f"exec 9>&1 {closed}; {look}"], check=False)
+    seen = (tmp_path / "open").read_text().split()
+    assert (plain.returncode, seen[: len(seen) // 2]) == (3, seen[len(seen) // 2 :])
+    assert sidecar.lines[-1]["error"] == {"message": f"{name} exited with code 3"}
+
+
+@pytest.fixture
+def talkative(tmp_path: Path) -> str:
+    """A `qemu-img` that says very much besides its progress."""
+    made = tmp_path / "qemu-img"
+    code = "import os; os.write(1, b'    (1.00/100%)\\r'); os.write(1, bytes(range(256)) * 4000)"
+    made.write_text(f"#!{sys.executable}\n{code}\n")
+    made.chmod(0o755)
+    return str(made)
+
+
+def test_what_is_passed_on_is_whole_however_slowly_it_is_read(sidecar: ProducersSocket, talkative: str) -> None:
+    command = wrapped(sidecar.path, talkative, "convert", "a", "b")
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        read = process.stdout.read(1)
+        time.sleep(0.5)
+        assert read + process.stdout.read() == bytes(range(256)) * 4000
+    assert process.returncode == 0
+
+
+def test_a_reader_that_has_stopped_reading_keeps_no_signal_from_the_end(
+    sidecar: ProducersSocket, talkative: str
+) -> None:
+    process = subprocess.Popen(wrapped(sidecar.path, talkative, "convert", "a", "b"), stdout=subprocess.PIPE)
+    sidecar.wait_for(has(status="running"))
+    assert process.stdout is not None
+    process.stdout.read(1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    process.stdout.close()
 
 
 def test_descriptors_that_were_handed_down_reach_the_command(sidecar: ProducersSocket, tmp_path: Path) -> None:
@@ -133,46 +182,9 @@ def masks(status: bytes) -> list[int]:
     return [int(line.split()[1], 16) for line in status.splitlines()]
 
 
-@pytest.mark.parametrize("name", ["TERM", "INT", "HUP", "QUIT", "USR1", "USR2"])
-def test_a_signal_sent_to_the_wrapper_reaches_the_command_once(sidecar: ProducersSocket, name: str) -> None:
-    script = f"trap 'echo got {name}' {name}; echo ready; read line; read line; exit 5"
-    process = started(sidecar, script, stdin=subprocess.PIPE)
-    process.send_signal(getattr(signal, f"SIG{name}"))
-    assert process.stdout is not None
-    assert process.stdout.readline() == f"got {name}\n".encode()
-    rest, _ = process.communicate(b"\n\n", timeout=20)
-    assert (rest, process.returncode) == (b"", 5)
-
-
-def test_ctrl_c_on_a_terminal_reaches_the_command_once(sidecar: ProducersSocket) -> None:
-    script = "trap 'echo got' INT; echo ready; i=0; while [ $i -lt 8 ]; do sleep 0.05; i=$((i+1)); done; exit 3"
-    pid, terminal = pty.fork()
-    if pid == 0:
-        command = wrapped(sidecar.path, *SH, script)
-        os.execv(command[0], command)  # noqa: S606  # this is the child of pty.fork; subprocess has no controlling terminal
-    seen = b""
-    while b"ready" not in seen:
-        seen += os.read(terminal, 1000)
-    os.write(terminal, b"\x03")
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
-    os.set_blocking(terminal, False)
-    assert os.read(terminal, 1000).count(b"got") == 1
-    os.close(terminal)
-
-
-def test_it_stops_and_continues_with_its_process_group(sidecar: ProducersSocket) -> None:
-    process = started(sidecar, "echo ready; read line; exit 4", stdin=subprocess.PIPE, start_new_session=True)
-    os.killpg(process.pid, signal.SIGSTOP)
-    _, status = os.waitpid(process.pid, os.WUNTRACED)
-    assert os.WIFSTOPPED(status)
-    os.killpg(process.pid, signal.SIGCONT)
-    process.communicate(b"\n", timeout=20)
-    assert process.returncode == 4
-
-
 def test_a_killed_wrapper_leaves_the_command_running(sidecar: ProducersSocket, tmp_path: Path) -> None:
     script = f"echo ready; read line; echo survived > {tmp_path}/proof"
-    process = started(sidecar, script, stdin=subprocess.PIPE)
+    process = started(sidecar.path, script, stdin=subprocess.PIPE)
     process.kill()
     process.wait()
     assert process.stdin is not None
@@ -184,52 +196,93 @@ def test_a_killed_wrapper_leaves_the_command_running(sidecar: ProducersSocket, t
     assert (tmp_path / "proof").read_text() == "survived\n"
 
 
-def test_a_command_that_takes_too_long_is_terminated_and_reported(sidecar: ProducersSocket) -> None:
-    assert run(sidecar, "sleep", "60", options=("--timeout", "0.2")) == -signal.SIGTERM
-    assert sidecar.lines[-1]["error"]["message"] == "sleep timed out after 0s"
-
-
-def test_one_that_is_out_of_time_and_still_returns_0_is_a_failure(sidecar: ProducersSocket) -> None:
-    script = "trap 'exit 0' TERM; while :; do sleep 0.05; done"
-    assert run(sidecar, *SH, script, options=("--timeout", "0.3")) == 124
-    assert sidecar.lines[-1]["status"] == "failed"
-
-
 def test_without_a_job_the_command_runs_all_the_same() -> None:
-    command = [sys.executable, "-m", "sbc_daemon.report.command", "run", "--", "sh", "-c", "exit 6"]
+    command = [*REPORT, "run", "--", "sh", "-c", "exit 6"]
     environment = {name: value for name, value in os.environ.items() if name != "SBC_JOB_ID"}
     ended = subprocess.run(command, env=environment, capture_output=True, check=False)
     assert ended.returncode == 6
     assert b"cannot report without a job" in ended.stderr
 
 
-@pytest.mark.parametrize("options", [["--disk", "0"], ["--of", "2"], ["--total-bytes", "-1"], ["--timeout", "x"]])
+def test_a_core_dump_is_said_and_not_repeated(sidecar: ProducersSocket, tmp_path: Path) -> None:
+    script = "ulimit -c unlimited; kill -SEGV $$"
+    dumped = os.WCOREDUMP(status_of([*SH, script], tmp_path))
+    status = status_of(wrapped(sidecar.path, *SH, script), tmp_path)
+    assert (os.WTERMSIG(status), os.WCOREDUMP(status)) == (signal.SIGSEGV, False)
+    core = ", core dumped" if dumped else ""
+    assert sidecar.lines[-1]["error"]["message"] == f"sh was killed by signal 11 (SIGSEGV{core})"
+
+
+def status_of(command: list[str], directory: Path) -> int:
+    """As wait(2) tells it, which subprocess does not keep."""
+    script = f"cd {directory} && exec {shlex.join(command)}"
+    return os.waitpid(os.posix_spawnp("sh", [*SH, script], from_here()), 0)[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("run --job j1 nbdcopy -C 2 a b", "put `--` in front of it: run ... -- nbdcopy -C 2 a b"),
+        ("run nbdcopy --timeout 5 a", "put `--` in front of it: run ... -- nbdcopy a"),
+        ("run --job j1", "put `-- COMMAND` behind the options"),
+        ("run --job j1 --", "put `-- COMMAND` behind the options"),
+        ("run --tomorrow -- true", "cannot use --tomorrow: there is no such option"),
+        ("run true -- true", "cannot use true: there is no such option"),
+        ("progress 5 6", "cannot use 6: there is no such option or argument (see progress --help)"),
+    ],
+)
+def test_a_command_line_that_is_not_understood_is_told_how_it_would_be(
+    words: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_what_follows_the_dashes_is_the_commands_own(sidecar: ProducersSocket) -> None:
+    command = wrapped(sidecar.path, "echo", "--job", "x", "--", "--help", "")
+    assert subprocess.run(command, capture_output=True, check=True).stdout == b"--job x -- --help \n"
+
+
+def test_a_command_without_a_name_cannot_be_found(sidecar: ProducersSocket) -> None:
+    assert run(sidecar, "", stderr=subprocess.DEVNULL) == 127
+
+
+def test_a_damaged_image_does_not_end_the_report(sidecar: ProducersSocket, tmp_path: Path) -> None:
+    """Its header claims more bytes than any figure may be."""
+    source = tmp_path / "damaged.qcow2"
+    source.write_bytes(b"QFI\xfb" + bytes(20) + b"\xff" * 8)
+    tool = tmp_path / "qemu-img"
+    tool.write_text("#!/bin/sh\nprintf '    (50.00/100%%)\\r'; sleep 0.5\n")
+    tool.chmod(0o755)
+    assert run(sidecar, str(tool), "convert", str(source), "b") == 0
+    assert sidecar.values("progress_percent") == [50.0]
+    assert sidecar.lines[-1]["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--disk", "0"],
+        ["--of", "2"],
+        ["--total-bytes", "-1"],
+        ["--timeout", "x"],
+        ["--timeout", "0"],
+        ["--timeout", "5w"],
+        ["--timeout", "s"],
+        ["--timeout", "-1"],
+        ["--phase", "x" * 51],
+    ],
+)
 def test_a_wrong_command_line_is_told_before_anything_runs(options: list[str], tmp_path: Path) -> None:
     command = wrapped(tmp_path / "none", "touch", str(tmp_path / "ran"), options=tuple(options))
     assert subprocess.run(command, capture_output=True, check=False).returncode == 2
     assert not (tmp_path / "ran").exists()
 
 
-def test_without_a_sidecar_nothing_is_different(tmp_path: Path) -> None:
-    script = "echo out; echo err >&2; exit 3"
-    plain = subprocess.run([*SH, script], capture_output=True, check=False)
-    inside = subprocess.run(wrapped(tmp_path / "none", *SH, script), capture_output=True, check=False)
-    assert (inside.stdout, inside.stderr, inside.returncode) == (plain.stdout, plain.stderr, plain.returncode)
-
-
-def test_a_sidecar_that_is_stopped_delays_the_end_by_its_bound_only(tmp_path: Path) -> None:
-    """Its listening socket takes the connection, and nobody ever reads: as with SIGSTOP."""
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "stopped"))
-        listener.listen(0)
-        before = time.monotonic()
-        ended = subprocess.run(wrapped(tmp_path / "stopped", *SH, "echo out; exit 2"), capture_output=True, check=False)
-    assert (ended.stdout, ended.stderr, ended.returncode) == (b"out\n", b"", 2)
-    assert time.monotonic() - before < 8
-
-
 def test_a_reader_of_stdout_that_is_gone_does_not_disturb_the_report(sidecar: ProducersSocket) -> None:
-    process = started(sidecar, "echo ready; read line; exec 1>&-; exit 0", stdin=subprocess.PIPE)
+    process = started(sidecar.path, "echo ready; read line; exec 1>&-; exit 0", stdin=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdin is not None
     process.stdout.close()

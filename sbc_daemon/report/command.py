@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from sbc_daemon.client import MAX_AMOUNT, MAX_DISK, MAX_ERROR_CHARACTERS, MAX_JOB_ID, MAX_PHASE
 from sbc_daemon.client_wire import Fields
 from sbc_daemon.report import wrapper
+from sbc_daemon.report.caller import calling_process
 from sbc_daemon.report.process import complain
 from sbc_daemon.report.script import report
+from sbc_daemon.report.telling import Orders
 from telemetry_common import __version__
 
 ABOUT = """\
@@ -43,7 +45,7 @@ be executed. 124: stopped by --timeout, and it still returned 0. Only exit statu
 examples:
   sbc-report run --job backup-vm1-1 -- nbdcopy nbd+unix:///?socket=/run/vm1.sock /backup/vm1.img
   sbc-report run --job backup-vm1-1 --disk 0 --of 2 -- qemu-img convert -O qcow2 nbd://host/a a.qcow2
-  sbc-report run --job backup-vm1-1 --timeout 7200 -- ./backup.sh
+  sbc-report run --job backup-vm1-1 --timeout 2h -- ./backup.sh
 """
 
 
@@ -55,11 +57,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         at = words.index("--")
         words, command = words[:at], words[at + 1 :]
     parser = _parser()
-    options = parser.parse_args(words)
+    options, extra = parser.parse_known_args(words)
+    if extra:
+        parser.error(_unknown(options.subcommand, extra, separated=bool(command)))
     if options.subcommand == "run":
         return _run(options, command, parser)
     _say(options)
     return 0
+
+
+def _unknown(subcommand: str, extra: list[str], *, separated: bool) -> str:
+    command = next((at for at, word in enumerate(extra) if not word.startswith("-")), None)
+    if subcommand == "run" and command is not None and not separated:
+        return f"cannot tell options from COMMAND: put `--` in front of it: run ... -- {' '.join(extra[command:])}"
+    return f"cannot use {' '.join(extra)}: there is no such option or argument (see {subcommand} --help)"
 
 
 def _run(options: argparse.Namespace, command: list[str], parser: argparse.ArgumentParser) -> int:
@@ -69,7 +80,7 @@ def _run(options: argparse.Namespace, command: list[str], parser: argparse.Argum
         parser.error("cannot use --disk without --of, nor --of without --disk: the job ends with its last disk")
     if options.disk is not None and options.disk >= options.of:
         complain(f"disk {options.disk} of {options.of}: disks are usually counted from 0")
-    orders = wrapper.Orders(
+    orders = Orders(
         command=command,
         job_id=options.job,
         socket=options.socket,
@@ -91,9 +102,16 @@ def _say(options: argparse.Namespace) -> None:
         return
     fields = {"job_id": options.job, **_fields(options)}
     starting = options.subcommand == "start"
-    attach_pid = None if not starting or options.no_attach else options.pid or os.getppid()
+    attach_pid = _attached(options) if starting and not options.no_attach else None
     confirmed = options.subcommand in ("start", "fail", "done")
     report(fields, path=options.socket, attach_pid=attach_pid, confirmed=confirmed)
+
+
+def _attached(options: argparse.Namespace) -> int | None:
+    pid: int | None = options.pid or calling_process()
+    if pid is None:
+        complain("cannot tell which script this job lives with; give --pid, or nobody will notice its death")
+    return pid
 
 
 def _fields(options: argparse.Namespace) -> Fields:
@@ -151,8 +169,12 @@ def _parser() -> argparse.ArgumentParser:
 
 START = (
     "The job is running from now on, and lives with the calling shell: if that ends without `done` or `fail`, "
-    "the job is reported as failed. Where something stands between (sudo, a pipeline, $(...)), give --pid $$."
+    "the job is reported as failed. sudo, timeout and the like in between are seen through. Called from a subshell, "
+    "the job lives with the subshell: there give --pid $$."
 )
+
+
+TIMEOUT = "after TIME (seconds, or 90s, 15m, 2h, 1d) send COMMAND a TERM, 10 s later a KILL; the job has failed"
 
 
 def _add_run(run: argparse.ArgumentParser) -> None:
@@ -161,7 +183,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--total-bytes", metavar="N", type=_amount, help="size of the whole (else that of source or target)"
     )
-    run.add_argument("--timeout", metavar="S", type=_seconds, help="after S seconds send TERM, 10 s later KILL; failed")
+    run.add_argument("--timeout", metavar="TIME", type=_seconds, help=TIMEOUT)
     run.add_argument("--phase", metavar="NAME", type=_phase, default="transferring", help="default: transferring")
 
 
@@ -209,12 +231,20 @@ def _whole(text: str, least: int, most: int) -> int:
     return int(text)
 
 
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
 def _percent(text: str) -> float:
     return _number(text, "a percentage from 0 up")
 
 
 def _seconds(text: str) -> float:
-    return _number(text, "a number of seconds from 0 up")
+    unit = _UNITS.get(text[-1:])
+    expected = "a time above 0 like 90, 90s, 15m, 2h or 1d"
+    seconds = _number(text[:-1] if unit else text, expected) * (unit or 1)
+    if seconds == 0:
+        raise argparse.ArgumentTypeError(f"expected {expected}, not {text!r}")
+    return seconds
 
 
 def _number(text: str, expected: str) -> float:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from telemetry_common.text import printable
 
@@ -19,7 +20,7 @@ class CannotStart(Exception):
     """Its text names the program and the cause; `exit_code` is what a shell would have returned."""
 
     def __init__(self, program: str, error: OSError) -> None:
-        super().__init__(f"cannot run {program}: {error.strerror}")
+        super().__init__(f"cannot run {program or 'a command without a name'}: {error.strerror}")
         self.exit_code = NOT_FOUND if error.errno == errno.ENOENT else NOT_EXECUTABLE
 
 
@@ -37,6 +38,8 @@ def spawn(command: Sequence[str], mask: Iterable[int], stdout: int | None) -> in
     and job control works. Raises CannotStart.
     """
     try:
+        if not command[0]:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         try:
             return _posix_spawn(command, mask, stdout)
         except OSError as error:
@@ -56,11 +59,24 @@ def _posix_spawn(command: Sequence[str], mask: Iterable[int], stdout: int | None
     )
 
 
-def describe(name: str, exit_code: int) -> str:
-    """Why a tool failed, in words. `exit_code` as in subprocess: negative for death by a signal."""
-    if exit_code >= 0:
-        return f"{name} exited with code {exit_code}"
-    return f"{name} was killed by signal {-exit_code} ({signal_name(-exit_code)})"
+class Ending(NamedTuple):
+    """How a tool ended. `exit_code` as in subprocess: negative for death by a signal."""
+
+    exit_code: int
+    core_dumped: bool = False
+
+    def described(self, name: str) -> str:
+        """In words, for whoever looks at the failed job."""
+        if self.exit_code >= 0:
+            return f"{name} exited with code {self.exit_code}"
+        number = -self.exit_code
+        core = ", core dumped" if self.core_dumped else ""
+        return f"{name} was killed by signal {number} ({signal_name(number)}{core})"
+
+
+def ending_of(status: int) -> Ending:
+    """From the status that wait(2) tells."""
+    return Ending(os.waitstatus_to_exitcode(status), os.WIFSIGNALED(status) and os.WCOREDUMP(status))
 
 
 def signal_name(number: int) -> str:
@@ -76,7 +92,8 @@ def end_like(exit_code: int) -> int:
         return exit_code
     number = -exit_code
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    # 1 and not 0: it also keeps the kernel from piping the core to a program (core(5)), where a limit of 0 does not
+    resource.setrlimit(resource.RLIMIT_CORE, (0 if hard == 0 else 1, hard))
     with contextlib.suppress(OSError, ValueError):  # SIGKILL has no handler to reset
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})

@@ -4,6 +4,8 @@ import os
 import stat
 from pathlib import Path
 
+from sbc_daemon.client import MAX_AMOUNT
+
 SECTOR_BYTES = 512
 _QCOW2_MAGIC = b"QFI\xfb"
 _QCOW2_SIZE = slice(24, 32)
@@ -62,4 +64,5 @@ def _qcow2_size(path: str) -> int | None:
         return None
     if len(header) < _QCOW2_SIZE.stop or not header.startswith(_QCOW2_MAGIC):
         return None
-    return int.from_bytes(header[_QCOW2_SIZE], "big") or None
+    size = int.from_bytes(header[_QCOW2_SIZE], "big")
+    return size if 0 < size <= MAX_AMOUNT else None  # a damaged header may say anything
