@@ -44,8 +44,11 @@ _TOO_LONG = f"longer than {MAX_LINE_BYTES} bytes"
 class _Salvage(Struct):
     """What can still be read of a line that is otherwise wrong."""
 
-    ack: str | int | UnsetType = UNSET
+    ack: object = UNSET
     job_id: object = UNSET
+
+    def usable_ack(self) -> str | int | UnsetType:
+        return self.ack if isinstance(self.ack, str | int) and not isinstance(self.ack, bool) else UNSET
 
 
 _salvage = msgspec.json.Decoder(_Salvage)
@@ -177,7 +180,7 @@ class Conversation:
             fine = isinstance(rest.job_id, str) and 0 < len(rest.job_id) <= MAX_JOB_ID
             self._job_id = str(rest.job_id) if fine else None
         self._complain(str(problem))
-        self._answer_at_once(rest.ack, str(problem), problem.status if isinstance(problem, JobEnded) else None)
+        self._answer_at_once(rest.usable_ack(), str(problem), problem.status if isinstance(problem, JobEnded) else None)
 
     def _answer_at_once(self, ack: str | int | UnsetType, error: str | None, ended: JobStatus | None = None) -> None:
         if ack is not UNSET:
