@@ -7,7 +7,10 @@
 
 Leaving the block reports completed, an exception in it reports failed with its text. No call ever raises because of
 the sidecar, and only `done`, `fail` and `close` wait, for at most their `timeout` seconds. The sidecar may be absent,
-stopped, slow or restarted: the newest figures and the state changes in order are kept and said when it is back.
+stopped, slow or restarted: the newest figures and the state changes in order are kept and said when it is back, an
+end also after the call that said it has returned False.
+
+In asyncio call `progress`, `phase` and the others as they are, and `await asyncio.to_thread(job.done)`.
 
 One background thread per job does all the talking. After a fork the parent goes on reporting; in the child the
 object is silent (make another `Job` there). Every method may be called from any thread.
@@ -53,7 +56,7 @@ class Job:
         self._own_disks = [_disk(number) for number in attach_disks[0]] if attach_disks else []
         self._attach: object = attach
         if attach_disks:
-            self._attach = {"disks": self._own_disks, "of": index(attach_disks[1])}
+            self._attach = {"disks": self._own_disks, "of": _count(attach_disks[1], self._own_disks)}
         self._newest: dict[int | None, int] = {}
         self._percents: dict[int | None, float] = {}
         self._talk = Talk(self._job_id, self._attach, self._figures, socket_path(path))
@@ -90,11 +93,15 @@ class Job:
         self._say({"disks": {_disk(number): {"status": status}}})
 
     def done(self, timeout: float = 2.0) -> bool:
-        """The job (or this process's disks of it) is completed. True once the sidecar has it safe on its disk."""
+        """The job (or this process's disks of it) is completed. True once the sidecar has it safe on its disk.
+
+        False: not within `timeout` seconds. It is still said as soon as the sidecar is there, while this process lives;
+        `close` waits once more.
+        """
         return self._end({"status": "completed"}, {}, timeout)
 
     def fail(self, message: str, code: str | int | None = None, timeout: float = 2.0) -> bool:
-        """The job (or this process's disks of it) failed, with the reason. True once the sidecar has it on disk."""
+        """The job (or this process's disks of it) failed, with the reason. True and False as of `done`."""
         error: Fields = {"message": str(message)[:MAX_ERROR_CHARACTERS]}
         if code is not None:
             error["code"] = code if type(code) is int else str(code)[:MAX_PHASE]
@@ -175,6 +182,12 @@ def _disk(number: int) -> int:
     if not 0 <= index(number) <= MAX_DISK:
         raise ValueError(f"a disk's index must be 0 to {MAX_DISK}, not {number}")
     return int(number)
+
+
+def _count(value: int, own: Sequence[int]) -> int:
+    if not own or not len(set(own)) <= index(value) <= MAX_DISK + 1:
+        raise ValueError(f"attach_disks must name at least one disk and no more than the job has, not {own} of {value}")
+    return int(value)
 
 
 def _text(value: str, name: str, longest: int) -> str:

@@ -82,11 +82,8 @@ class Wire:
         """True if a new connection has just been made."""
         if self._socket is not None or time.monotonic() < self._next_try:
             return False
-        new = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        try:
-            new.connect(self._path)
-        except (OSError, ValueError):
-            new.close()
+        new = _connected(self._path)
+        if new is None:
             self._postpone()
             return False
         self._socket, self._out, self._in = new, b"", b""
@@ -141,6 +138,20 @@ class Wire:
     def _postpone(self) -> None:
         self._next_try = time.monotonic() + self._pause
         self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
+
+
+def _connected(path: str) -> socket.socket | None:
+    """None where nobody listens, nobody accepts, or this process has no descriptor left."""
+    try:
+        new = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        new.connect(path)
+    except (OSError, ValueError):
+        new.close()
+        return None
+    return new
 
 
 def _answer(line: bytes) -> Fields | None:
