@@ -93,7 +93,7 @@ def test_a_sidecar_that_takes_its_time_is_waited_for_at_the_end_and_no_longer(tm
         assert sidecar.lines[-1]["status"] == "failed"
 
 
-def test_a_full_socket_does_not_hold_up_a_tool_that_tells_much_progress(tmp_path: Path) -> None:
+def test_a_sidecar_that_never_reads_does_not_hold_up_a_tool_that_tells_much_progress(tmp_path: Path) -> None:
     """`nbdcopy` of our own, which tells 200,000 lines while nobody reads; it is as fast as with no wrapper."""
     tool = tmp_path / "nbdcopy"
     code = (
