@@ -28,32 +28,30 @@ class Stdout:
     def put(self, data: bytes) -> None:
         """Pass on as much as its reader takes now: one that has stopped reading must not keep signals from the tool."""
         self._rest += data
-        while self._rest and self._takes_more(0.0):
-            self._write()
+        while self._rest and self._wrote(0.0):
+            pass
 
     def finish(self, until: AbstractSet[signal.Signals]) -> None:
         """Wait for the reader, as the tool would have done, until one of these (blocked) signals arrives."""
-        while self._rest and self._descriptor is not None:
-            if self._takes_more(LOOK_SECONDS):
-                self._write()
-            elif signal.sigtimedwait(until, 0) is not None:
-                return
+        while self._rest and (self._wrote(LOOK_SECONDS) or signal.sigtimedwait(until, 0.01) is None):
+            pass
 
-    def _takes_more(self, seconds: float) -> bool:
+    def _wrote(self, seconds: float) -> bool:
+        """Whether something left within this time, or nothing ever will."""
         if self._descriptor is None:
             self._rest.clear()
-            return False
+            return True
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
-        return bool(poll.poll(seconds * 1000))
-
-    def _write(self) -> None:
-        """What is writable takes this much without blocking (pipe(7))."""
+        if not poll.poll(seconds * 1000):
+            return False
         try:
-            del self._rest[: os.write(self._descriptor or 0, self._rest[: select.PIPE_BUF])]
+            # What is writable takes this much without blocking (pipe(7)).
+            del self._rest[: os.write(self._descriptor, self._rest[: select.PIPE_BUF])]
         except BlockingIOError:
-            return
+            return False
         except OSError:  # nobody reads it any more
             with contextlib.suppress(OSError):
-                os.close(self._descriptor or 0)
+                os.close(self._descriptor)
             self._descriptor = None
+        return True
