@@ -1,6 +1,6 @@
 # The two commands: `make demo` shows the main job, `make test` proves it. Both do all set-up themselves.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-core bench-hub bench-watchdog bench-ways bench-drain lock clean
+.PHONY: help setup demo check test test-core bench-hub bench-watchdog bench-ways bench-drain deb wheelhouse lock clean
 BIN := .venv/bin
 
 help: ## what can be made here
@@ -34,6 +34,12 @@ bench-ways: setup ## other ways to store updates and to build the hub, side by s
 
 bench-drain: setup ## how soon 1,000 and 10,000 jobs are up to date after the hub's return
 	@$(BIN)/python -m benchmarks.bench_drain
+
+deb: ## build the Debian packages of this commit into build/deb, from build/wheelhouse (which it fills when it must)
+	@packaging/build
+
+wheelhouse: ## download what the packages bundle, by hash, into build/wheelhouse: then `make deb` needs no network
+	@packaging/wheelhouse build/wheelhouse
 
 lock: ## write the hash-locked requirements anew from pyproject.toml (for maintainers; needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml -o packaging/requirements.lock
