@@ -54,19 +54,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["run"] and "--" in words:
         at = words.index("--")
         words, command = words[:at], words[at + 1 :]
-    parser = _parser()
-    options = parser.parse_args(words)
+    top = parser()
+    options = top.parse_args(words)
     if options.subcommand == "run":
-        return _run(options, command, parser)
+        return _run(options, command, top)
     _say(options)
     return 0
 
 
-def _run(options: argparse.Namespace, command: list[str], parser: argparse.ArgumentParser) -> int:
+def _run(options: argparse.Namespace, command: list[str], top: argparse.ArgumentParser) -> int:
     if not command:
-        parser.error("cannot tell what to run: put `-- COMMAND` behind the options")
+        top.error("cannot tell what to run: put `-- COMMAND` behind the options")
     if (options.disk is None) != (options.of is None):
-        parser.error("cannot use --disk without --of, nor --of without --disk: the job ends with its last disk")
+        top.error("cannot use --disk without --of, nor --of without --disk: the job ends with its last disk")
     if options.disk is not None and options.disk >= options.of:
         complain(f"disk {options.disk} of {options.of}: disks are usually counted from 0")
     orders = wrapper.Orders(
@@ -122,14 +122,14 @@ def _figures(options: argparse.Namespace) -> Fields:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     plain = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("sbc-report", description=ABOUT, epilog=PROMISE, formatter_class=plain)
-    parser.add_argument("--version", action="version", version=f"sbc-report {__version__}")
+    top = argparse.ArgumentParser("sbc-report", description=ABOUT, epilog=PROMISE, formatter_class=plain)
+    top.add_argument("--version", action="version", version=f"sbc-report {__version__}")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--job", metavar="ID", default=os.environ.get("SBC_JOB_ID"), help="the job (else SBC_JOB_ID)")
     common.add_argument("--socket", metavar="PATH", help="the sidecar's socket (else SBC_SOCKET, else the usual place)")
-    names = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
+    names = top.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
     _add_run(
         names.add_parser(
             "run",
@@ -146,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     phase.add_argument("phase", metavar="NAME", help="snapshot, transferring and finalizing are the usual ones")
     _add_progress(names.add_parser("progress", parents=[common], help="so much is done"))
     _add_ends(names, common)
-    return parser
+    return top
 
 
 START = (

@@ -1,9 +1,7 @@
-#!/usr/bin/python3
 """The licence texts of the libraries in an environment that `pip install --target` made, each under name and version.
 
-    licences DIRECTORY
-
-Exits 1, naming it, where a library has none: it could not be shipped.
+`python -m handbook.licences DIRECTORY` prints them. It exits 1, naming it, where a library has none: that one could not
+be shipped. Needs the standard library only.
 """
 
 import sys
