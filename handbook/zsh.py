@@ -7,13 +7,13 @@ from handbook.commands import Command, Option
 
 _GROUP = """{name}() {{
     local curcontext=$curcontext state line
-    local -a commands=(
+    local -a subcommands=(
 {commands}
     )
     _arguments -C {options} \\
         '1:command:->command' '*::argument:->argument'
     case $state in
-        command) _describe command commands ;;
+        command) _describe command subcommands ;;
         argument)
             case $words[1] in
 {calls}
@@ -51,7 +51,7 @@ def _rest(command: Command) -> Iterator[str]:
     for argument in command.arguments:
         yield f":{argument.name}:{_values(argument.choices, is_file=False)}"
     if command.wraps_another:
-        yield "*::command:_normal"
+        yield "*:::command: _normal"
 
 
 def _option(option: Option) -> str:
