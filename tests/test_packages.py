@@ -173,13 +173,26 @@ def test_nothing_is_shipped_that_is_of_the_building(name: str, built: Mapping[st
 @named
 def test_an_upgrade_leaves_the_sockets_open_and_restarts_the_daemon(name: str, built: Mapping[str, Deb]) -> None:
     actions = re.findall(r"deb-systemd-invoke (\S+) (.+?) >", built[name].control("postinst"))
-    for action, units in actions:
-        assert action == ("start" if ".socket" in units else "$_dh_action"), units
-    for condition in re.findall(r"^if (.+)\n\tdeb-systemd-invoke stop", built[name].control("prerm"), re.M):
+    assert [(action, "socket" in units) for action, units in actions if "sha-db" not in units] == [
+        ("start", True),
+        ("$_dh_action", False),
+    ]
+    for condition in re.findall(r"^if (.+)\n(?:\t#.*\n)*\tdeb-systemd-invoke stop", built[name].control("prerm"), re.M):
         assert '[ "$1" = remove ]' in condition
 
 
+@named
+def test_a_removal_closes_the_sockets_before_anything_else(name: str, built: Mapping[str, Deb]) -> None:
+    """Else a client that connects meanwhile would start the daemon anew."""
+    stopped = re.findall(r"deb-systemd-invoke stop (.+?) >", built[name].control("prerm"))
+    sockets = {unit for unit in UNITS[name] if unit.endswith(".socket")}
+    assert sockets <= set(stopped[0].split())
+    assert f"{name}.service" not in stopped[0]
+
+
 def test_the_tables_are_migrated_before_the_new_hub_starts(built: Mapping[str, Deb]) -> None:
-    postinst = built["sha-daemon"].control("postinst")
-    restarts = re.findall(r"deb-systemd-invoke \$_dh_action '(\S+)'", postinst)
-    assert restarts == ["sha-db.service", "sha-daemon.service"]
+    restarts = re.findall(
+        r"deb-systemd-invoke (?:restart|\$_dh_action) (\S+) ", built["sha-daemon"].control("postinst")
+    )
+    assert [unit.strip("'") for unit in restarts] == ["sha-db.service", "sha-daemon.service"]
+    assert not (built["sha-daemon"].root / "DEBIAN" / "preinst").exists(), "something is stopped before the upgrade"
