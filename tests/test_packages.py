@@ -135,6 +135,16 @@ def test_the_units_and_the_user_are_those_of_the_project(name: str, built: Mappi
     assert users.read_bytes() == (ROOT / "systemd" / "sysusers.d" / f"{name}.conf").read_bytes()
 
 
+def test_the_drop_ins_that_the_runbook_installs_are_where_it_looks_for_them(built: Mapping[str, Deb]) -> None:
+    there = built["sha-daemon"].paths("usr/share/sha-daemon")
+    runbook = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    for directory, block in re.findall(r"cd (/usr/share/sha-daemon/\S+)\n(.+?)```", runbook, re.S):
+        for name in re.findall(r"install -Dm644 (\S+)", block):
+            assert f"{directory}/{name}" in there
+            there.remove(f"{directory}/{name}")
+    assert there == {"/usr/share/sha-daemon/network/sha-daemon.service.conf"}, "no step installs these"
+
+
 @named
 def test_every_command_has_its_page_and_completions(name: str, built: Mapping[str, Deb]) -> None:
     expected = {f"/usr/share/man/man5/{each.name}.5.gz" for each in CONFIGURATIONS if each.daemon == name}
