@@ -1,6 +1,6 @@
 # The two commands: `make demo` shows the main job, `make test` proves it. Both do all set-up themselves.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-core bench-hub bench-watchdog bench-ways bench-drain lock clean
+.PHONY: help setup demo check test test-core test-packages bench-hub bench-watchdog bench-ways bench-drain deb wheelhouse lock clean
 BIN := .venv/bin
 
 help: ## what can be made here
@@ -18,10 +18,13 @@ check: setup ## format, lint and types
 	@$(BIN)/mypy --no-error-summary
 	@echo "check: format, lint and types are fine"
 
-test: check test-core ## check, then every test on a real MariaDB, real sockets and real processes
+test: check test-core test-packages ## check, then every test on a real MariaDB, real sockets and real processes
 
 test-core: setup ## the tests that need neither a booted system nor many deaths; a file at a time on each core
-	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --ignore=tests/faults --ignore=tests/appliance
+	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile -m "not packages" --ignore=tests/faults --ignore=tests/appliance
+
+test-packages: setup ## the Debian packages are built, twice, and looked into; under a minute
+	@$(BIN)/python -m pytest -m packages tests/test_packages.py
 
 bench-hub: setup ## what the hub takes and costs, each figure beside its reference; some minutes on a quiet machine
 	@$(BIN)/python -m benchmarks.bench_hub
@@ -34,6 +37,12 @@ bench-ways: setup ## other ways to store updates and to build the hub, side by s
 
 bench-drain: setup ## how soon 1,000 and 10,000 jobs are up to date after the hub's return
 	@$(BIN)/python -m benchmarks.bench_drain
+
+deb: ## build the Debian packages of this commit into build/deb, from build/wheelhouse (which it fills when it must)
+	@packaging/build
+
+wheelhouse: ## download what the packages bundle, by hash, into build/wheelhouse: then `make deb` needs no network
+	@packaging/wheelhouse build/wheelhouse
 
 lock: ## write the hash-locked requirements anew from pyproject.toml (for maintainers; needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml -o packaging/requirements.lock

@@ -4,7 +4,7 @@ import subprocess
 
 LACKING = (
     "database.hosts is set, but sha-daemon.service has no network: install the drop-in for a remote database "
-    "(systemd/drop-ins/remote-database, see docs/operations.md), then systemctl daemon-reload"
+    "(in /usr/share/sha-daemon/remote-database, see operations.md), then systemctl daemon-reload"
 )
 _ASK = ("systemctl", "show", "--property=PrivateNetwork", "--value", "sha-daemon.service")
 

@@ -47,7 +47,7 @@ class Program(Generic[T]):
 
 def main(program: Program[T]) -> None:
     """Parse, load, and serve; or say what is wrong and leave with the status that means it."""
-    options = _parse(program, sys.argv[1:])
+    options = parser(program).parse_args()
     cannot_start: tuple[type[Exception], ...] = (SettingsError, *program.cannot_start)
     try:
         named = options.config != Path(program.default_path)
@@ -78,15 +78,15 @@ def check(program: Program[T], path: Path, config: T) -> None:
     print(f"{program.name}: the configuration in {path}{there} can be used")
 
 
-def _parse(program: Program[T], arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog=program.name, description=program.description, epilog=_EPILOG)
+def parser(program: Program[T]) -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog=program.name, description=program.description, epilog=_EPILOG)
     default = Path(program.default_path)
     more = f"; conf.d/*.toml beside it and variables {program.prefix}_SECTION_KEY win"
-    parser.add_argument("--config", type=Path, default=default, help=f"configuration file (%(default)s){more}")
-    parser.add_argument("--check", action="store_true", help="validate the configuration and exit")
-    parser.add_argument("--show-config", action="store_true", help="print the effective configuration and exit")
-    parser.add_argument("--version", action="version", version=f"{program.name} {__version__}")
-    return parser.parse_args(arguments)
+    top.add_argument("--config", type=Path, default=default, help=f"configuration file (%(default)s){more}")
+    top.add_argument("--check", action="store_true", help="validate the configuration and exit")
+    top.add_argument("--show-config", action="store_true", help="print the effective configuration and exit")
+    top.add_argument("--version", action="version", version=f"{program.name} {__version__}")
+    return top
 
 
 def stop_on_signal() -> asyncio.Event:

@@ -153,7 +153,7 @@ def template(kind: type[msgspec.Struct]) -> str:
             lines += ["", f"[{section}]"] if last else [f"[{section}]"]
             last = section
         lines += [f"# {line}" for line in _description(field).splitlines()]
-        lines.append(f"#{key} = {_toml(field.default)}")
+        lines.append(f"#{key} = {toml(field.default)}")
     return "\n".join(lines) + "\n"
 
 
@@ -163,7 +163,7 @@ def shown(settings: msgspec.Struct) -> str:
     for section in msgspec.structs.fields(settings):
         lines.append(f"[{section.encode_name}]")
         values = getattr(settings, section.name)
-        lines += [f"{f.encode_name} = {_toml(getattr(values, f.name))}" for f in msgspec.structs.fields(values)]
+        lines += [f"{f.encode_name} = {toml(getattr(values, f.name))}" for f in msgspec.structs.fields(values)]
         lines.append("")
     return "\n".join(lines)
 
@@ -182,11 +182,11 @@ def _description(field: msgspec.structs.FieldInfo) -> str:
     return next((m.description for m in meta if isinstance(m, msgspec.Meta) and m.description), "")
 
 
-def _toml(value: object) -> str:
+def toml(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
         return str(value)
     if isinstance(value, tuple | list):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
+        return "[" + ", ".join(toml(item) for item in value) + "]"
     return msgspec.json.encode(str(value)).decode()

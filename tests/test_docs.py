@@ -11,7 +11,7 @@ from telemetry_common.contract import Update, decode_line, decode_update
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CHANGELOG.md"]
-PACKAGES = ["telemetry_common", "sha_daemon", "sbc_daemon", "sbc_daemon/report", "testbed", "demo"]
+PACKAGES = ["telemetry_common", "sha_daemon", "sbc_daemon", "sbc_daemon/report", "testbed", "demo", "handbook"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
