@@ -4,7 +4,6 @@ import logging
 import multiprocessing
 import os
 import random
-import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -69,10 +68,9 @@ def try_all(damages: Sequence[Damage], of: Original, suffix: str = "") -> Found:
 
 
 def check(damages: Sequence[Damage], of: Original, suffix: str, note: Note) -> Found:
-    begun = time.monotonic()
     found = try_all(damages, of, suffix)
     used, aside = found.outcomes["used"], found.outcomes["moved aside"]
-    note(starts=len(damages), used=used, moved_aside=aside, seconds=time.monotonic() - begun)
+    note(starts=len(damages), used=used, moved_aside=aside)
     assert found.wrong == [], f"{len(found.wrong)} of {len(damages)}: {found.wrong[:5]}"
     assert used + aside == len(damages)
     return found
@@ -113,7 +111,7 @@ def test_the_index_of_the_log_is_built_anew_whatever_it_holds(note: Note) -> Non
 
 @pytest.mark.integration
 def test_the_real_daemon_starts_and_takes_lines_on_damaged_files(tmp_path: Path, note: Note) -> None:
-    r, begun = random.Random(5), time.monotonic()
+    r = random.Random(5)
     settings = sidecar_settings(tmp_path, "http://127.0.0.1:9")
     aside = 0
     for number in range(12):
@@ -128,4 +126,4 @@ def test_the_real_daemon_starts_and_takes_lines_on_damaged_files(tmp_path: Path,
         with daemon:
             assert daemon.ask(job_id="new", status="running")["ok"]
         aside += any("damaged" in file.name for file in directory.iterdir())
-    note(starts=12, moved_aside=aside, seconds=time.monotonic() - begun)
+    note(starts=12, moved_aside=aside)
