@@ -145,11 +145,20 @@ class OutboxFile:
         try:
             if self._held is None:
                 self._held = state_directory.hold_directory(self._directory)
-            self._open_file()
+            self._open_with_reserve()
             if not self._ballast.take():
                 self._ballast_wanted_at = self._clock.monotonic()
         except OSError as error:
             raise OutboxFull(f"cannot open {self._path}: {error.strerror or error}") from None
+
+    def _open_with_reserve(self) -> None:
+        """SQLite needs room for its log's index: without it what was kept could not even be read on a full disk."""
+        try:
+            self._open_file()
+        except sqlite3.DatabaseError:
+            if not self._ballast.give_up():
+                raise
+            self._open_file()
 
     def _open_file(self) -> None:
         """The file, or a new one where it is damaged, foreign or not to be read. Raises as SQLite and the disk do."""
