@@ -181,6 +181,10 @@ class Daemon:
 
     def start(self) -> None:
         """Start and wait for READY=1. Raises DaemonFailed; then it does not run."""
+        self._wait_until_ready(self.launch())
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start, and wait for nothing."""
         self.manager.forget()
         descriptors = [sock.fileno() for sock in self._sockets.values()]
         with self.log_file.open("ab") as log:
@@ -193,7 +197,7 @@ class Daemon:
                 pass_fds=descriptors,
                 process_group=0,
             )
-        self._wait_until_ready(self._process)
+        return self._process
 
     def stop(self) -> int:
         """SIGTERM, as systemd stops it; the exit status. Raises DaemonFailed if it had to be killed."""
