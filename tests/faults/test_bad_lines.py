@@ -4,116 +4,32 @@ In process, a whole sidecar in virtual time takes them by the ten thousand; the 
 sockets. What `test_bad_input` and `test_bad_requests` do to the hub is done to the socket here.
 """
 
-import asyncio
 import gc
 import json
 import logging
-import random
 import socket
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from msgspec import UNSET
 
-from sbc_daemon.app import Sidecar
-from sbc_daemon.config import SidecarSettings
-from sbc_daemon.outbox_memory import MemoryOutbox
-from sbc_daemon.processes import Peer
-from telemetry_common.contract import FINAL, MAX_LINE_BYTES, Update
-from telemetry_common.lifecycle import Lifecycle
+from telemetry_common.contract import MAX_LINE_BYTES
 from testbed.installation import sidecar_settings
 from tests.faults.conftest import Note
-from tests.support.hub import Heard
 from tests.support.line_mutations import LineMutator
+from tests.support.listening import PER_CONNECTION, Listening, disorder
 from tests.support.memory import resident_bytes
-from tests.support.no_processes import NoProcesses
-from tests.support.scripted_hub import Post, ScriptedHub
 from tests.support.stage import RealSidecar
-from tests.support.virtual_clock import VirtualClock, run_virtual
 
-LINES, PER_CONNECTION, ROUNDS = 40_000, 200, 4
-"""In each round, on each connection, and rounds of each seed."""
+LINES, ROUNDS = 40_000, 4
+"""Of each seed."""
 MAX_GROWTH_BYTES = 8 << 20
 
 
 def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What the sidecar says that it should not: errors, and tracebacks of any level."""
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR or record.exc_info]
-
-
-def disorder(posts: Sequence[Post]) -> list[str]:
-    """What went backwards on its way to the hub, or was said behind an end."""
-    found, last = list[str](), dict[str, Update]()
-    for post in posts:
-        before, now = last.get(post.job_id), post.update
-        last[post.job_id] = now
-        if before is not None and (went_back(before, now) or before.status in FINAL):
-            found.append(f"{post.job_id}: {before} became {now}")
-    return found
-
-
-def went_back(before: Update, now: Update) -> bool:
-    pairs = ((before.seq, now.seq), (before.bytes_transferred, now.bytes_transferred))
-    return any(old is not UNSET and (new is UNSET or new < old) for old, new in pairs)
-
-
-class Listening:
-    """One life of a sidecar over a hub that takes everything, and what it answered."""
-
-    def __init__(self, seed: int) -> None:
-        self.clock = VirtualClock()
-        self.hub = ScriptedHub(self.clock.monotonic)
-        self.outbox = MemoryOutbox()
-        self.answers: Counter[str] = Counter()
-        self.taken = 0
-        self._mutator = LineMutator(seed)
-        self._random = random.Random(seed)
-        self.sidecar: Sidecar
-
-    async def live(self, lines: int) -> None:
-        lifecycle = Lifecycle(Heard(), self.clock)
-        self.sidecar = await Sidecar.opened(
-            SidecarSettings(), self.clock, self.outbox, self.hub, NoProcesses(), lifecycle
-        )
-        async with self.sidecar.running(1.0):
-            for _ in range(lines // PER_CONNECTION):
-                await self._connection()
-                await asyncio.sleep(self._random.choice((0.0, 0.1, 6.0)))
-            await self.sidecar.finish()
-            self.taken = self.sidecar.intake.lines
-        await self.sidecar.close()
-
-    async def _connection(self) -> None:
-        """Its bytes come in pieces of any size; a good line behind all of them is taken and answered."""
-        conversation = self.sidecar.converse(Peer(0, 1, None), self._answered)
-        whole = b"".join(self._mutator.line() for _ in range(PER_CONNECTION))
-        while whole:
-            size = self._random.choice((1, 7, 100, 5_000, 65_536))
-            conversation.feed(whole[:size])
-            whole = whole[size:]
-            if self._random.random() < 0.02:
-                await asyncio.sleep(0)
-        before = self.answers["good"]
-        conversation.feed(b'\n{"job_id":"good-%d","status":"running","ack":"good"}\n' % self._random.getrandbits(60))
-        conversation.finish()
-        async with asyncio.timeout(60):
-            while conversation.unanswered:
-                await asyncio.sleep(0.01)
-        assert self.answers["good"] == before + 1
-        conversation.close()
-
-    def _answered(self, data: bytes) -> None:
-        for raw in data.splitlines():
-            answer: dict[str, Any] = json.loads(raw)
-            assert answer.keys() == {"hello"} or self._is_ack(answer), answer
-            self.answers["good" if answer.get("ack") == "good" else "ok" if answer.get("ok") else "not ok"] += 1
-
-    def _is_ack(self, answer: dict[str, Any]) -> bool:
-        told = answer["ok"] is True or (answer["ok"] is False and answer["error"])
-        return bool(told) and answer.keys() <= {"ack", "ok", "error", "ended"}
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -123,7 +39,7 @@ def test_no_line_is_a_fault_of_the_sidecar(seed: int, caplog: pytest.LogCaptureF
     with caplog.at_level(logging.ERROR):
         for number in range(ROUNDS):
             life = Listening(seed * 100 + number)
-            run_virtual(life.live(LINES // ROUNDS), life.clock)
+            life.hear(LINES // ROUNDS)
             answers += life.answers
             taken += life.taken
             posts += len(life.hub.posts)
