@@ -5,8 +5,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from soak.kills import Deaths, Figures, Scene
+from soak.kills import Figures, Scene
 from soak.parts import BUILD, Run
+from soak.stage import Deaths
 
 DAEMONS, SERVERS, PARTITIONS = 10_000, 500, 500
 A_SCENE = Deaths(hub=250, sidecar=250, server=25, partitions=25)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from soak.kills import Deaths, Scene
+from soak.kills import Scene
+from soak.stage import Deaths
 from tests.faults.conftest import Note
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(290)]
