@@ -91,7 +91,15 @@ class Stage:
             share = deaths.hub // 2 + (number < deaths.hub % 2)
             self._haunted(stack, DaemonVictim(daemon, share, (0.05, 1.0), self._rng(f"hub {number}")))
             link = Link(int(settings.listen.address.rpartition(":")[2]))
-            self._haunted(stack, LinkVictim(link, deaths.partitions // 2, (0.2, 2.0), self._rng(f"link {number}")))
+            self._haunted(
+                stack,
+                LinkVictim(
+                    link,
+                    deaths.partitions // 2 + (number < deaths.partitions % 2),
+                    (0.2, 2.0),
+                    self._rng(f"link {number}"),
+                ),
+            )
             ports.append(link.port)
         self._add_sidecar(stack, ports)
         for victim in self.victims:

@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec import UNSET
-
 from sbc_daemon.app import Sidecar
 from sbc_daemon.config import SidecarSettings
 from sbc_daemon.outbox_memory import MemoryOutbox
@@ -25,19 +23,24 @@ PER_CONNECTION = 200
 
 
 def disorder(posts: Sequence[Post]) -> list[str]:
-    """What went backwards on its way to the hub, or was said behind an end."""
+    """What went backwards in a job's row, or was said behind an end. Samples come last, and change no row."""
     found, last = list[str](), dict[str, Update]()
     for post in posts:
         before, now = last.get(post.job_id), post.update
+        if before is not None and number(now) <= number(before):
+            continue
         last[post.job_id] = now
-        if before is not None and (went_back(before, now) or before.status in FINAL):
+        if before is not None and (moved(now) < moved(before) or before.status in FINAL):
             found.append(f"{post.job_id}: {before} became {now}")
     return found
 
 
-def went_back(before: Update, now: Update) -> bool:
-    pairs = ((before.seq, now.seq), (before.bytes_transferred, now.bytes_transferred))
-    return any(old is not UNSET and (new is UNSET or new < old) for old, new in pairs)
+def number(update: Update) -> int:
+    return update.seq or 0
+
+
+def moved(update: Update) -> int:
+    return update.bytes_transferred or 0
 
 
 class Listening:
