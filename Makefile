@@ -24,7 +24,7 @@ test-core: setup ## the tests that need neither a booted system nor many deaths;
 	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --ignore=tests/faults --ignore=tests/appliance
 
 test-faults: setup ## kills, full and damaged disks, standstills, bad input: the commit tier of docs/reliability.md
-	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder tests/faults
+	@$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal tests/faults
 
 SOAK_MINUTES ?= 180
 soak: setup ## the night tier: ten thousand kills beside ten million inputs, for SOAK_MINUTES (180); build/soak/*.json
