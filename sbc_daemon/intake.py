@@ -8,7 +8,6 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable
 
-import msgspec
 from msgspec import UNSET
 
 from sbc_daemon.agenda import Agenda
@@ -63,7 +62,7 @@ class Intake:
         for record in records:
             try:
                 memory = from_json(record.snapshot, now)
-            except msgspec.MsgspecError as error:
+            except ValueError as error:
                 log.error(fields("cannot read what was kept of a job; it begins anew", job=record.job_id, reason=error))
                 continue
             self.jobs.add(memory)

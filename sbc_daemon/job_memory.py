@@ -99,4 +99,7 @@ _decoder = msgspec.json.Decoder(JobFacts)
 
 def from_json(snapshot: bytes, now: float) -> JobMemory:
     """A job as it was kept, its times beginning anew. Raises ValueError when the bytes are no job's."""
-    return JobMemory(_decoder.decode(snapshot), now)
+    try:
+        return JobMemory(_decoder.decode(snapshot), now)
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from None

@@ -4,6 +4,8 @@ Rules (docs/architecture.md has the reasons):
 - state changes are kept in order per job, synced to disk before they are acknowledged, and never dropped or thinned;
 - of progress only the newest per job is kept, replaced in place, not synced on its own;
 - nothing leaves before the hub answered; disk use is capped, samples are given up first, ends have a reserve;
+- a power cut brings back at most the last message of a job, which the hub knows by its number, never one that a later
+  message has overtaken;
 - opening never fails the start: a damaged file is moved aside, reported and counted, and a new one begins.
 
 `outbox_sqlite.SqliteOutbox` keeps it on disk, `outbox_memory.MemoryOutbox` is its twin; one suite tests both.

@@ -26,7 +26,8 @@ PAGE_BYTES = 4096
 NAME = "outbox.db"
 BALLAST_SECONDS = 60.0
 """Between two attempts to take the reserve again after a full disk needed it."""
-_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT})
+"""No statement of ours breaks a constraint of a sound file; a damaged one may hold another, or values against it."""
 _DISK_TROUBLE = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 _WRITE_TROUBLE = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC})
 """The file can still be read, so it stays open. A quota that is used up is a write error, not SQLITE_FULL."""
@@ -112,7 +113,7 @@ class OutboxFile:
         try:
             self._ensure_open()
             return work()
-        except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
+        except sqlite3.ProgrammingError:
             raise  # a fault of this program, not of the disk
         except sqlite3.DatabaseError as error:
             if _code(error) not in _DAMAGE:
@@ -144,11 +145,20 @@ class OutboxFile:
         try:
             if self._held is None:
                 self._held = state_directory.hold_directory(self._directory)
-            self._open_file()
+            self._open_with_reserve()
             if not self._ballast.take():
                 self._ballast_wanted_at = self._clock.monotonic()
         except OSError as error:
             raise OutboxFull(f"cannot open {self._path}: {error.strerror or error}") from None
+
+    def _open_with_reserve(self) -> None:
+        """SQLite needs room for its log's index: without it what was kept could not even be read on a full disk."""
+        try:
+            self._open_file()
+        except sqlite3.DatabaseError:
+            if not self._ballast.give_up():
+                raise
+            self._open_file()
 
     def _open_file(self) -> None:
         """The file, or a new one where it is damaged, foreign or not to be read. Raises as SQLite and the disk do."""
@@ -188,7 +198,7 @@ class OutboxFile:
         self._connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
         self.run("PRAGMA auto_vacuum=INCREMENTAL")
         self.run("PRAGMA journal_mode=WAL")
-        if (fault := self.run("PRAGMA quick_check(1)")[0][0]) != "ok":
+        if (fault := self.run("PRAGMA integrity_check(1)")[0][0]) != "ok":
             raise _Damaged(fault)
         if (version := self.run("PRAGMA user_version")[0][0]) > tables.VERSION:
             raise _Damaged(f"written by a newer version ({version})")
@@ -199,6 +209,17 @@ class OutboxFile:
             self._connection.executescript(f"BEGIN; {tables.TABLES} PRAGMA user_version={tables.VERSION}; COMMIT;")
         for statement in tables.EXPECTED:
             self.run(statement)
+
+    def sync(self) -> None:
+        """What was written without a sync is on the disk when this returns. Raises OSError.
+
+        The log is synced through a descriptor of our own: SQLite syncs it only with something new to write.
+        """
+        descriptor = os.open(self._path.with_name(f"{NAME}-wal"), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def close(self) -> None:
         """Everything on the disk, and the directory free for another."""
@@ -219,7 +240,10 @@ class OutboxFile:
     def run(self, statement: str, *parameters: Any) -> list[Any]:
         if self._connection is None:
             raise sqlite3.OperationalError("it is not open")
-        return self._connection.execute(statement, parameters).fetchall()
+        try:
+            return self._connection.execute(statement, parameters).fetchall()
+        except UnicodeDecodeError as error:  # Python's, of a message that quotes a damaged table's definition
+            raise sqlite3.DatabaseError(f"what SQLite says of it is no text ({error.reason})") from None
 
     def used_bytes(self) -> int:
         pages = self.run("PRAGMA page_count")[0][0] - self.run("PRAGMA freelist_count")[0][0]

@@ -11,6 +11,7 @@ import msgspec
 from sbc_daemon import outbox_room as room
 from sbc_daemon.message import Message
 from sbc_daemon.outbox import DeadLetter, Entry, Figures, First, JobRecord, Opened, OutboxFull, StateDirectoryHeld
+from sbc_daemon.outbox_loose import Loose
 from sbc_daemon.spillover import Spillover
 from telemetry_common.contract import encode
 
@@ -49,6 +50,7 @@ class MemoryOutbox:
         self._disk = disk or MemoryDisk()
         self._spilled = Spillover()
         self._owed: list[Entry] = []
+        self._loose = Loose()
 
     async def open(self) -> Opened:
         if self._disk.held:
@@ -76,6 +78,9 @@ class MemoryOutbox:
         self._spilled.written(message.job_id for message in messages)
         if synced:
             self._disk.synced()
+            self._loose.synced()
+        else:
+            self._loose.replaced(message.job_id for message in messages)
 
     async def raise_ceiling(self, ceiling: int) -> None:
         self._begin()
@@ -87,6 +92,15 @@ class MemoryOutbox:
         return list(dict.fromkeys([*(job_id for _, job_id in lanes), *self._spilled.waiting()]))
 
     async def first(self, job_id: str) -> Entry | None:
+        if job_id in self._loose and not self._disk.failure:
+            self._disk.synced()
+            self._loose.synced()
+        entry = self._next(job_id)
+        if entry is not None:
+            self._loose.sent(job_id)
+        return entry
+
+    def _next(self, job_id: str) -> Entry | None:
         overtaken = self._spilled.overtakes_disk(job_id)
         lane = [
             entry
@@ -109,6 +123,7 @@ class MemoryOutbox:
                 self._owed.append(entry)
             else:
                 self._remove(entry)
+                self._loose.removed([entry.message.job_id])
 
     async def renumber(self, entry: Entry, seq: int) -> Entry:
         if self._spilled.holds(entry):

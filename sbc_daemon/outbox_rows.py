@@ -10,6 +10,7 @@ from sbc_daemon import outbox_room as room
 from sbc_daemon import outbox_tables as tables
 from sbc_daemon.message import Kind, Message
 from sbc_daemon.outbox import DeadLetter, Entry, JobRecord
+from sbc_daemon.outbox_seal import BrokenSeal, sealed, unsealed
 from telemetry_common.clock import Moment
 from telemetry_common.contract import encode
 
@@ -43,7 +44,7 @@ class Rows:
             if message.kind != "sample":
                 self._supersede_progress(message.job_id)
             rank = room.RANK[message.kind]
-            self._run(tables.INSERT, message.job_id, rank, message.seq, message.taken.wall, body)
+            self._run(tables.INSERT, message.job_id, rank, message.seq, message.taken.wall, sealed(body))
         self._save(records)
 
     def first(self, job_id: str, done: Collection[Key], *, without_progress: bool) -> Entry | None:
@@ -52,8 +53,10 @@ class Rows:
             if (entry_id, seq) in done:
                 continue
             try:
-                message = structs.replace(_messages.decode(body), kind=_KINDS[rank])
-            except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
+                message = structs.replace(_read(body), kind=_KINDS[rank])
+                if (message.job_id, message.seq) != (job_id, seq):
+                    raise BrokenSeal("it is another one than was written there")
+            except (msgspec.DecodeError, ValueError, KeyError) as error:
                 self._run(tables.BURY, job, seq, 0, f"cannot be read: {error}", 0.0, body)
                 self._run(tables.REMOVE, entry_id, seq)
                 return self.first(job_id, done, without_progress=without_progress)
@@ -66,11 +69,11 @@ class Rows:
 
     def renumber(self, entry: Entry, seq: int) -> Entry:
         message = structs.replace(entry.message, seq=seq)
-        self._run(tables.RENUMBER, seq, encode(message), *key(entry))
+        self._run(tables.RENUMBER, seq, sealed(encode(message)), *key(entry))
         return structs.replace(entry, message=message)
 
     def bury(self, message: Message, status: int, reason: str, at: float) -> None:
-        self._run(tables.BURY, message.job_id, message.seq, status, reason, at, encode(message))
+        self._run(tables.BURY, message.job_id, message.seq, status, reason, at, sealed(encode(message)))
         count, total = self._run(tables.LETTER_BYTES)[0]
         while count > 1 and total > self._cap * room.DEAD_LETTERS_SHARE:
             self._run(tables.FORGET_LETTER)
@@ -83,7 +86,11 @@ class Rows:
         ]
 
     def records(self) -> tuple[JobRecord, ...]:
-        return tuple(JobRecord(job_id=job, snapshot=snap, ended=bool(end)) for job, snap, end in self._run(tables.JOBS))
+        """A record that is not as it was written has an empty snapshot, which nobody can read."""
+        return tuple(
+            JobRecord(job_id=job, snapshot=_snapshot(snap, job, ended), ended=bool(ended))
+            for job, snap, ended in self._run(tables.JOBS)
+        )
 
     def waiting(self) -> list[str]:
         return [job_id for (job_id,) in self._run(tables.WAITING)]
@@ -95,7 +102,7 @@ class Rows:
         return sum(seq for (seq,) in self._run(tables.CEILING))
 
     def counts(self) -> dict[Kind, int]:
-        return {_KINDS[rank]: count for rank, count in self._run(tables.COUNTS)}
+        return {_KINDS[rank]: count for rank, count in self._run(tables.COUNTS) if rank in _KINDS}
 
     def letter_count(self) -> int:
         return sum(count for (count,) in self._run(tables.LETTER_COUNT))
@@ -130,7 +137,8 @@ class Rows:
 
     def _save(self, records: Sequence[JobRecord]) -> None:
         for record in records:
-            self._run(tables.SAVE_JOB, record.job_id, record.ended, record.ended, record.snapshot)
+            snapshot = sealed(record.snapshot, record.job_id, int(record.ended))
+            self._run(tables.SAVE_JOB, record.job_id, record.ended, record.ended, snapshot)
         self._saves += len(records)
         if self._saves >= _FORGET_EVERY:
             self._saves = 0
@@ -138,17 +146,30 @@ class Rows:
             self._run(tables.FORGET_JOBS, False, room.RUNNING_RECORDS)
 
 
+def _read(kept: bytes) -> Message:
+    """Raises msgspec.DecodeError or ValueError (a broken seal, bytes that are no text)."""
+    message: Message = _messages.decode(unsealed(kept))
+    return message
+
+
+def _snapshot(kept: bytes, job_id: str, ended: int) -> bytes:
+    try:
+        return unsealed(kept, job_id, ended)
+    except BrokenSeal:
+        return b""
+
+
 def _taken(body: bytes) -> Moment | None:
     try:
-        return _messages.decode(body).taken
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _read(body).taken
+    except (msgspec.DecodeError, ValueError):
         return None
 
 
 def _as_sent(message: bytes) -> bytes:
     """The JSON of the POST but for its age; the raw bytes where they cannot be read."""
     try:
-        read = _messages.decode(message)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        read = _read(message)
+    except (msgspec.DecodeError, ValueError):
         return message
     return encode(structs.replace(read.update, job_id=read.job_id, seq=read.seq))

@@ -15,6 +15,7 @@ from sbc_daemon import outbox_room as room
 from sbc_daemon.message import Message
 from sbc_daemon.outbox import DeadLetter, Entry, Figures, First, JobRecord, Opened, OutboxFull
 from sbc_daemon.outbox_file import OutboxFile
+from sbc_daemon.outbox_loose import Loose
 from sbc_daemon.outbox_rows import Rows, key
 from sbc_daemon.spillover import Spillover
 from telemetry_common.clock import Clock
@@ -32,6 +33,7 @@ class SqliteOutbox:
         self._file = OutboxFile(directory, max_bytes, clock)
         self._rows = Rows(self._file.run, self._file.used_bytes, self._file.cap)
         self._spilled = Spillover()
+        self._loose = Loose()
 
     async def open(self) -> Opened:
         return await self._on_thread(self._start)
@@ -95,6 +97,10 @@ class SqliteOutbox:
             self._spilled.hold(messages)
             raise
         self._spilled.written(message.job_id for message in messages)
+        if synced and (messages or records):
+            self._loose.synced()
+        else:
+            self._loose.replaced(message.job_id for message in messages)
 
     def _raise_ceiling(self, ceiling: int) -> None:
         self._rows.raise_ceiling(ceiling)
@@ -108,6 +114,16 @@ class SqliteOutbox:
         return list(dict.fromkeys([*on_disk, *self._spilled.waiting()]))
 
     def _first(self, job_id: str) -> Entry | None:
+        if job_id in self._loose:
+            with suppress(OSError):
+                self._file.sync()
+                self._loose.synced()
+        entry = self._next(job_id)
+        if entry is not None:
+            self._loose.sent(job_id)
+        return entry
+
+    def _next(self, job_id: str) -> Entry | None:
         spilled = self._spilled.pending(job_id)
         overtaken = self._spilled.overtakes_disk(job_id)
         try:
@@ -131,6 +147,7 @@ class SqliteOutbox:
                 self._spilled.delivered(entry)
         if not on_disk:
             return
+        self._loose.removed(entry.message.job_id for entry in on_disk)
         self._file.owed.update(map(key, on_disk))
         with suppress(OutboxFull):
             self._file.write(lambda: None, synced=False, essential=True)
@@ -146,6 +163,7 @@ class SqliteOutbox:
             self._rows.remove([key(entry)])
 
         self._file.write(bury, synced=True, essential=True)
+        self._loose.removed([entry.message.job_id])
         if self._spilled.holds(entry):
             self._spilled.delivered(entry)
 

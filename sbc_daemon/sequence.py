@@ -8,14 +8,18 @@ from sbc_daemon.outbox import Outbox
 from telemetry_common.clock import Clock
 from telemetry_common.contract import MAX_SEQ
 
+CREDIBLE = MAX_SEQ // 2
+"""No clock and no number of messages leads beyond it. A disk that gives back another bit does, and above MAX_SEQ the
+hub would refuse every message for good."""
 STEP = 60_000_000
 """How far the kept ceiling is ahead, in microseconds: one synced write a minute."""
 
 
 class Sequence:
-    """One for all jobs of a daemon. `ceiling` is what the outbox had kept."""
+    """One for all jobs of a daemon. `ceiling` is what the outbox had kept; one that cannot be is as good as lost."""
 
     def __init__(self, clock: Clock, ceiling: int = 0) -> None:
+        ceiling = ceiling if ceiling <= CREDIBLE else 0
         self._clock = clock
         self._last = ceiling
         self._ceiling = ceiling

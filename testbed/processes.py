@@ -6,6 +6,7 @@ owner, which then stops its children in order.
 """
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -37,11 +39,22 @@ def installed(program: str) -> str:
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that the kernel says is free now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A TCP port on 127.0.0.1 that is free now, and that the kernel gives to no connection.
+
+    From the range that it gives to connections, one could be the sender's own end while a killed hub is away: the hub
+    could not listen there again, or the sender would be connected to itself.
+    """
+    lowest, highest = 10_000, _first_port_for_connections() - 1
+    for _ in range(1000):
+        port = random.randint(lowest, highest)
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise DaemonFailed(f"cannot find a free port between {lowest} and {highest}")
+
+
+def _first_port_for_connections() -> int:
+    return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
 
 
 def clean_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -181,6 +194,10 @@ class Daemon:
 
     def start(self) -> None:
         """Start and wait for READY=1. Raises DaemonFailed; then it does not run."""
+        self._wait_until_ready(self.launch())
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start, and wait for nothing."""
         self.manager.forget()
         descriptors = [sock.fileno() for sock in self._sockets.values()]
         with self.log_file.open("ab") as log:
@@ -193,7 +210,7 @@ class Daemon:
                 pass_fds=descriptors,
                 process_group=0,
             )
-        self._wait_until_ready(self._process)
+        return self._process
 
     def stop(self) -> int:
         """SIGTERM, as systemd stops it; the exit status. Raises DaemonFailed if it had to be killed."""

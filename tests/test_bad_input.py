@@ -4,11 +4,10 @@ With those of `test_bad_requests` they are 200,000. What fails is written to gol
 from then on.
 """
 
-import asyncio
 import gc
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 from msgspec import structs
@@ -16,31 +15,20 @@ from msgspec import structs
 from sha_daemon.app import Hub
 from sha_daemon.config import HubSettings
 from sha_daemon.records import Disk
-from sha_daemon.replies import Problem
 from telemetry_common.clock import SystemClock
 from telemetry_common.lifecycle import Lifecycle
 from testbed.memory_database import MemoryDatabase
+from tests.support.bad_bodies import LEGAL_ANSWERS, answer, one_round
 from tests.support.databases import Prepared, running, stored
-from tests.support.found import found, keep, originals
+from tests.support.found import found, originals
 from tests.support.hub import Heard, virtual_hub
 from tests.support.legal import wrong
 from tests.support.memory import resident_bytes
 from tests.support.mutations import Mutator
 
-LEGAL_ANSWERS = {204, 400, 404}
-
 SEEDS, ROUNDS, BODIES = range(4), 4, 11_000
-TOGETHER = 250
-"""Updates under way at once: what a batch takes."""
-PER_JOB = 40
-"""Messages of one job; with many more it would have ended before most of them."""
 MAX_GROWTH_BYTES = 8 << 20
 """Of resident memory, from the end of the first round to the last. A leak of every second body would be more."""
-
-
-def groups(count: int) -> Iterator[range]:
-    """The numbers of the messages that are under way together."""
-    return (range(start, min(start + TOGETHER, count)) for start in range(0, count, TOGETHER))
 
 
 def is_grown(resident: Sequence[int]) -> bool:
@@ -52,30 +40,6 @@ def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR or record.exc_info]
 
 
-async def answer(hub: Hub, job_id: str, body: bytes) -> int:
-    try:
-        return (await hub.receiver.receive("backup", job_id, "application/json", body)).status
-    except Problem as problem:
-        return problem.status
-
-
-async def one_round(hub: Hub, database: MemoryDatabase, mutator: Mutator, answers: Counter[int]) -> None:
-    jobs = [f"job-{n}" for n in range(BODIES // PER_JOB + 1)]
-    for job in jobs:
-        database.add_job(running(job))
-    for group in groups(BODIES):
-        bodies = {n: mutator.body() for n in group}
-        asked = [jobs[n // PER_JOB] for n in group]
-        before = {job: database.tables.jobs[job].job for job in asked}
-        got = await asyncio.gather(*(answer(hub, jobs[n // PER_JOB], bodies[n]) for n in group), return_exceptions=True)
-        for n, status in zip(group, got, strict=True):
-            assert status in LEGAL_ANSWERS, (status, keep("fault", [bodies[n]]))
-        for job, row in before.items():
-            said = [bodies[n] for n in group if jobs[n // PER_JOB] == job]
-            assert not wrong(row, database.tables.jobs[job].job), keep("illegal-row", said)
-        answers.update(status for status in got if isinstance(status, int))
-
-
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_no_body_is_a_fault_of_the_receiving_code(seed: int, caplog: pytest.LogCaptureFixture) -> None:
     mutator, answers, resident = Mutator(originals(), seed), Counter[int](), list[int]()
@@ -83,7 +47,7 @@ async def test_no_body_is_a_fault_of_the_receiving_code(seed: int, caplog: pytes
         for _ in range(ROUNDS):
             database = MemoryDatabase(SystemClock())
             async with virtual_hub(database, SystemClock()) as hub:
-                await one_round(hub, database, mutator, answers)
+                await one_round(hub, database, mutator, answers, BODIES)
             gc.collect()
             resident.append(resident_bytes("self"))
     assert complaints(caplog) == []

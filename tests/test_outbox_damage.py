@@ -312,3 +312,17 @@ async def test_it_starts_on_a_full_disk(small_disk: SmallDisk) -> None:
     assert len(await outbox.waiting()) == 50
     await outbox.keep([message(999, job="after")], [], synced=True)
     await outbox.close()
+
+
+async def test_what_was_kept_goes_out_from_a_disk_that_was_full_at_the_start(small_disk: SmallDisk) -> None:
+    """The reserve gives SQLite the room that it needs to read; on a disk of which our room is not ours it cannot."""
+    await written(small_disk.path / "state")
+    ballast = small_disk.path / "ballast"
+    with ballast.open("wb", buffering=0) as data, suppress(OSError):
+        while data.write(b"x" * 4096):
+            pass
+    outbox = sqlite_outbox(small_disk.path / "state")
+    await outbox.open()
+    waiting = await outbox.waiting()
+    await outbox.close()
+    assert len(waiting) == 50 or not small_disk.ours

@@ -61,5 +61,10 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
 
 def run_virtual(main: Coroutine[Any, Any, T], clock: VirtualClock) -> T:
     """Like asyncio.run, with time as a number. No threads, no sockets to the outside: they would not wait for it."""
-    with asyncio.Runner(loop_factory=lambda: _VirtualLoop(clock)) as runner:
+    with asyncio.Runner(loop_factory=lambda: virtual_loop(clock)) as runner:
         return runner.run(main)
+
+
+def virtual_loop(clock: VirtualClock) -> asyncio.AbstractEventLoop:
+    """For an `asyncio.Runner` that runs one thing after the other."""
+    return _VirtualLoop(clock)

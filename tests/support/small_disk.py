@@ -1,0 +1,38 @@
+"""A file system of a size that is soon full."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+class SmallDisk:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._ballast = path / "somebody-elses"
+
+    def fill(self) -> None:
+        """To the last byte, with a file that is somebody else's."""
+        with self._ballast.open("ab", buffering=0) as data, suppress(OSError):
+            while data.write(b"x" * 4096):
+                pass
+        with self._ballast.open("ab", buffering=0) as data, suppress(OSError):
+            while data.write(b"x"):
+                pass
+
+    def make_room(self) -> None:
+        self._ballast.unlink()
+
+
+@contextmanager
+def small_disk(path: Path, size: str) -> Iterator[SmallDisk | None]:
+    """A tmpfs of that size at `path`; None where this user may not mount one."""
+    path.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], capture_output=True)
+    if made.returncode != 0:
+        yield None
+        return
+    try:
+        yield SmallDisk(path)
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
