@@ -1,5 +1,6 @@
 """The outbox's messages, records and letters as rows. Runs statements; knows nothing of files, threads or failures."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from msgspec import structs
 
 from sbc_daemon import outbox_room as room
 from sbc_daemon import outbox_tables as tables
+from sbc_daemon.ledger import Ledger
 from sbc_daemon.message import Kind, Message
 from sbc_daemon.outbox import DeadLetter, Entry, JobRecord
 from telemetry_common.clock import Moment
@@ -27,12 +29,16 @@ def key(entry: Entry) -> Key:
 
 
 class Rows:
-    """`keep`, `renumber` and `bury` change several rows: call them within a transaction."""
+    """What changes several rows (`keep`, `renumber`, `reject`, the letters) is to be called within a transaction.
 
-    def __init__(self, run: Run, used_bytes: Callable[[], int], cap: int) -> None:
+    `ledger` counts what is done; it is the caller's to take that back where the transaction fails.
+    """
+
+    def __init__(self, run: Run, used_bytes: Callable[[], int], cap: int, ledger: Ledger) -> None:
         self._run = run
         self._used_bytes = used_bytes
         self._cap = cap
+        self._ledger = ledger
         self._saves = 0
 
     def keep(self, messages: Sequence[Message], records: Sequence[JobRecord]) -> None:
@@ -44,6 +50,7 @@ class Rows:
                 self._supersede_progress(message.job_id)
             rank = room.RANK[message.kind]
             self._run(tables.INSERT, message.job_id, rank, message.seq, message.taken.wall, body)
+            self._ledger.accepted += 1
         self._save(records)
 
     def first(self, job_id: str, done: Collection[Key], *, without_progress: bool) -> Entry | None:
@@ -55,25 +62,25 @@ class Rows:
                 message = structs.replace(_messages.decode(body), kind=_KINDS[rank])
             except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
                 self._run(tables.BURY, job, seq, 0, f"cannot be read: {error}", 0.0, body)
-                self._run(tables.REMOVE, entry_id, seq)
+                self._ledger.dead += len(self._run(tables.REMOVE, entry_id, seq))
                 return self.first(job_id, done, without_progress=without_progress)
             return Entry(entry_id=entry_id, message=message)
         return None
 
-    def remove(self, keys: Iterable[Key]) -> None:
-        for entry_id, seq in keys:
-            self._run(tables.REMOVE, entry_id, seq)
+    def renumber(self, renumbered: Iterable[tuple[Entry, int]]) -> None:
+        for entry, seq in renumbered:
+            self._run(tables.RENUMBER, seq, encode(structs.replace(entry.message, seq=seq)), *key(entry))
 
-    def renumber(self, entry: Entry, seq: int) -> Entry:
-        message = structs.replace(entry.message, seq=seq)
-        self._run(tables.RENUMBER, seq, encode(message), *key(entry))
-        return structs.replace(entry, message=message)
+    def reject(self, entry: Entry, status: int, reason: str, at: float) -> None:
+        self._ledger.dead += len(self._run(tables.REMOVE, *key(entry)))
+        self._bury(entry.message, status, reason, at)
 
-    def bury(self, message: Message, status: int, reason: str, at: float) -> None:
+    def _bury(self, message: Message, status: int, reason: str, at: float) -> None:
         self._run(tables.BURY, message.job_id, message.seq, status, reason, at, encode(message))
         count, total = self._run(tables.LETTER_BYTES)[0]
         while count > 1 and total > self._cap * room.DEAD_LETTERS_SHARE:
             self._run(tables.FORGET_LETTER)
+            self._ledger.letters_evicted += 1
             count, total = self._run(tables.LETTER_BYTES)[0]
 
     def letters(self) -> list[DeadLetter]:
@@ -81,6 +88,33 @@ class Rows:
             DeadLetter(letter_id=i, job_id=job, seq=seq, status=status, reason=reason, at=at, body=_as_sent(message))
             for i, job, seq, status, reason, at, message in self._run(tables.LETTERS)
         ]
+
+    def retry(self, letter_ids: Sequence[int] | None) -> dict[int, str]:
+        jobs = {}
+        for letter_id, body in self._letter_messages(letter_ids):
+            message = _read(body)
+            if message is None:
+                continue
+            self._run(tables.TAKE_LETTER, letter_id)
+            again = structs.replace(message, kind="state", retried=True)
+            self._run(tables.INSERT, again.job_id, room.RANK["state"], again.seq, again.taken.wall, encode(again))
+            self._ledger.accepted += 1
+            self._ledger.letters_retried += 1
+            jobs[letter_id] = again.job_id
+        return jobs
+
+    def _letter_messages(self, letter_ids: Sequence[int] | None) -> list[tuple[int, bytes]]:
+        if letter_ids is None:
+            return self._run(tables.LETTER_MESSAGES)
+        return [row for letter_id in letter_ids for row in self._run(tables.LETTER_MESSAGE, letter_id)]
+
+    def delete_letters(self, letter_ids: Sequence[int] | None) -> list[int]:
+        if letter_ids is None:
+            gone = self._run(tables.TAKE_LETTERS)
+        else:
+            gone = [row for letter_id in letter_ids for row in self._run(tables.TAKE_LETTER, letter_id)]
+        self._ledger.letters_deleted += len(gone)
+        return sorted(letter_id for (letter_id,) in gone)
 
     def records(self) -> tuple[JobRecord, ...]:
         return tuple(JobRecord(job_id=job, snapshot=snap, ended=bool(end)) for job, snap, end in self._run(tables.JOBS))
@@ -94,14 +128,20 @@ class Rows:
     def ceiling(self) -> int:
         return sum(seq for (seq,) in self._run(tables.CEILING))
 
-    def counts(self) -> dict[Kind, int]:
-        return {_KINDS[rank]: count for rank, count in self._run(tables.COUNTS)}
+    def counts(self) -> Counter[Kind]:
+        return Counter({_KINDS[rank]: count for rank, count in self._run(tables.COUNTS) if rank in _KINDS})
+
+    def still_there(self, done: Collection[Key]) -> Counter[Kind]:
+        """Of these, which are delivered, so many are in the file yet."""
+        return Counter(_KINDS[rank] for one in done for (rank,) in self._run(tables.STILL_THERE, *one))
 
     def letter_count(self) -> int:
         return sum(count for (count,) in self._run(tables.LETTER_COUNT))
 
-    def oldest_wall(self) -> float | None:
-        return next((wall for (wall,) in self._run(tables.OLDEST)), None)
+    def oldest_wall(self, done: Collection[Key]) -> float | None:
+        """But for what is `done`."""
+        oldest = self._run(tables.OLDEST, len(done) + 1)
+        return next((wall for entry_id, seq, wall in oldest if (entry_id, seq) not in done), None)
 
     def _make_room(self, messages: Sequence[Message], needed: int) -> None:
         """Samples go first, the oldest first of all; then whoever asks is told that it is full."""
@@ -114,6 +154,7 @@ class Rows:
             freed = 0
             for entry_id, length in samples:
                 self._run(tables.REMOVE_ANY, entry_id)
+                self._ledger.evicted += 1
                 freed += length
                 if used - freed + needed <= allowed:
                     break
@@ -127,6 +168,7 @@ class Rows:
                 self._run(tables.BECOME_SAMPLE, entry_id)
             else:
                 self._run(tables.REMOVE_ANY, entry_id)
+                self._ledger.superseded += 1
 
     def _save(self, records: Sequence[JobRecord]) -> None:
         for record in records:
@@ -138,17 +180,21 @@ class Rows:
             self._run(tables.FORGET_JOBS, False, room.RUNNING_RECORDS)
 
 
-def _taken(body: bytes) -> Moment | None:
+def _read(body: bytes) -> Message | None:
     try:
-        return _messages.decode(body).taken
+        return _messages.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 
+def _taken(body: bytes) -> Moment | None:
+    message = _read(body)
+    return None if message is None else message.taken
+
+
 def _as_sent(message: bytes) -> bytes:
     """The JSON of the POST but for its age; the raw bytes where they cannot be read."""
-    try:
-        read = _messages.decode(message)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    read = _read(message)
+    if read is None:
         return message
     return encode(structs.replace(read.update, job_id=read.job_id, seq=read.seq))

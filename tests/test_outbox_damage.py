@@ -16,6 +16,7 @@ from msgspec import Struct
 from sbc_daemon.outbox import Opened, OutboxFull
 from sbc_daemon.outbox_file import NAME
 from sbc_daemon.outbox_sqlite import SqliteOutbox
+from tests.support.balance import assert_balanced
 from tests.support.messages import end, message, progress, record
 from tests.support.virtual_clock import VirtualClock
 
@@ -143,7 +144,9 @@ async def test_damage_found_while_running_begins_anew_above_the_same_ceiling(tmp
     (tmp_path / NAME).write_bytes(os.urandom(8 * MIB))
     await asyncio.gather(*(outbox.first(f"job-{n}") for n in range(1, 1000)))
     await outbox.keep([message(1000)], [], synced=True)
-    assert (await outbox.figures()).moved_aside == 1
+    figures = await assert_balanced(outbox)
+    assert figures.moved_aside == 1
+    assert figures.ledger.lost + figures.ledger.dead == 999
     await outbox.close()
     opened = await start_and_use(tmp_path)
     assert (opened.seq_ceiling, opened.waiting) == (777, ("job-1",))
@@ -236,6 +239,7 @@ async def crowded(small_disk: SmallDisk) -> AsyncIterator[SqliteOutbox]:
     outbox = SqliteOutbox(small_disk.path / "state", 4 * MIB, VirtualClock())
     await outbox.open()
     yield outbox
+    await assert_balanced(outbox)
     await outbox.close()
 
 
@@ -275,7 +279,10 @@ async def test_even_without_the_reserve_what_is_delivered_does_not_come_back(
         entry = await crowded.first(f"filler-{n}")
         assert entry is not None
         await crowded.delivered(entry)
-    assert (await crowded.figures()).states > 0
+    assert (await crowded.figures()).states == 0
+    with sqlite3.connect(small_disk.path / "state" / NAME) as file:
+        assert file.execute("SELECT count(*) FROM entry").fetchone()[0] > 0
+    file.close()
     assert [await crowded.first(f"filler-{n}") for n in range(kept)] == [None] * kept
 
 
