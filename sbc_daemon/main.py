@@ -15,7 +15,7 @@ from sbc_daemon.hub_access import HubAccess
 from sbc_daemon.hub_link import HttpHubLink
 from sbc_daemon.hub_routes import HubRoutes
 from sbc_daemon.listener import Listener, SocketInUse, listening_socket
-from sbc_daemon.outbox import Outbox, StateDirectoryHeld
+from sbc_daemon.outbox import StateDirectoryHeld
 from sbc_daemon.outbox_sqlite import SqliteOutbox
 from sbc_daemon.processes import PidfdProcesses
 from telemetry_common import __version__, daemon, logs, sockets
@@ -43,7 +43,7 @@ async def _serve(config: SidecarSettings, read_settings: Callable[[], SidecarSet
     stop = daemon.stop_on_signal()
     reload = Reloader(lifecycle, sidecar.status, config, read_settings, _log_level, _parts(access, sidecar))
     try:
-        async with _controlled(config, sidecar, outbox, given), sidecar.running(watchdog_interval()):
+        async with _controlled(config, sidecar, given), sidecar.running(watchdog_interval()):
             listener.start()
             with daemon.on_hangup(reload):
                 lifecycle.ready(sidecar.status())
@@ -60,10 +60,10 @@ async def _serve(config: SidecarSettings, read_settings: Callable[[], SidecarSet
 
 @asynccontextmanager
 async def _controlled(
-    config: SidecarSettings, sidecar: Sidecar, outbox: Outbox, given: Mapping[str, Sequence[socket.socket]]
+    config: SidecarSettings, sidecar: Sidecar, given: Mapping[str, Sequence[socket.socket]]
 ) -> AsyncIterator[None]:
     """Answer `sbcctl` within the block. Raises SocketInUse."""
-    control = ControlServer(sidecar.report, outbox.dead_letters)
+    control = ControlServer(sidecar.report, sidecar.dead_letters)
     try:
         await control.start(Path(config.socket.control), next(iter(given.get("control", ())), None))
     except OSError as error:
