@@ -7,6 +7,7 @@ without a disk, a network or a second that really passes. It speaks through `con
 import asyncio
 import logging
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -20,6 +21,7 @@ from sbc_daemon.dead_letters import DeadLetters
 from sbc_daemon.forwarder import Forwarder
 from sbc_daemon.hub_link import HubLink
 from sbc_daemon.intake import PULSE_SECONDS, Intake
+from sbc_daemon.metrics import Measured, exposition
 from sbc_daemon.outbox import Figures, Opened, Outbox, OutboxFull
 from sbc_daemon.overview import ENDED_SHOWN, job_state, outbox_state
 from sbc_daemon.processes import Peer, Processes
@@ -76,6 +78,8 @@ class Sidecar:
         self._outbox = outbox
         self._hub = hub
         self._lifecycle = lifecycle
+        self.connections: Callable[[], int] = lambda: 0
+        """How many producers are connected, where somebody listens for them."""
         self._waiting = list(found.waiting)
         self._figures = _NOTHING
 
@@ -133,6 +137,26 @@ class Sidecar:
                 for job in jobs
             ),
             held=self.forwarder.held(),
+        )
+
+    async def scrape(self) -> str:
+        """The figures for Prometheus, those of the outbox all of one moment."""
+        figures = await self._outbox.figures()
+        running = list(self.intake.jobs.running())
+        return exposition(
+            Measured(
+                version=__version__,
+                started_at=self._started_at,
+                wall=self._clock.wall(),
+                figures=figures,
+                max_bytes=self._settings.outbox.max_bytes,
+                connections=self.connections(),
+                running=len(running),
+                attached=sum(job.attached for job in running),
+                link=self.forwarder.hub_state().link,
+                held=Counter(lane.status for lane in self.forwarder.held()),
+                counters=self.counters(),
+            )
         )
 
     def counters(self) -> dict[str, int]:
