@@ -3,6 +3,7 @@
 A failure is a value (`Answer.failure`), not an exception: it is as ordinary as any other answer.
 """
 
+import os
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -141,12 +142,21 @@ class HttpHubLink:
             return _failed(
                 "unreachable", f"the proxy {self._proxy} does not let it pass: {error.status} {error.message}"
             )
+        except aiohttp.ClientConnectorError as error:
+            return _failed("unreachable", f"cannot connect to {error.host}:{error.port}: {_cause(error.os_error)}")
         except aiohttp.ConnectionTimeoutError:
             return _failed("unreachable", f"no connection within {min(CONNECT_SECONDS, self._timeout_seconds):g} s")
         except TimeoutError:
             return _failed("timeout", f"no answer within {self._timeout_seconds:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return _failed("unreachable", str(error) or type(error).__name__)
+
+
+def _cause(error: OSError) -> str:
+    """In the system's words; asyncio has others for an address that refuses, and none of them for people."""
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return error.strerror or str(error)
 
 
 async def _bounded(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:

@@ -17,6 +17,8 @@ import msgspec
 from sbc_daemon import sbcctl_letters
 from sbc_daemon import sbcctl_views as views
 from sbc_daemon.config import DEFAULT_PATH, PREFIX, SidecarSettings
+from sbc_daemon.doctor import diagnose
+from sbc_daemon.doctor_finding import exit_code, told
 from sbc_daemon.sbcctl_ask import FINE, NEEDS_A_LOOK, NO_DAEMON, CannotAsk, ask_raw, decoded, say
 from sbc_daemon.status import Status
 from telemetry_common import __version__, settings
@@ -40,22 +42,24 @@ examples:
   sbcctl dead-letters list
   sbcctl dead-letters show 3
   sbcctl dead-letters retry --all
+  sbcctl doctor
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
+    asked_for = arguments.config != Path(DEFAULT_PATH)
     try:
-        sidecar = settings.load(
-            SidecarSettings, arguments.config, PREFIX, must_exist=arguments.config != Path(DEFAULT_PATH)
-        )
-        code: int = arguments.act(arguments, sidecar)
+        if arguments.act is None:
+            return _doctor(arguments, must_exist=asked_for)
+        sidecar = settings.load(SidecarSettings, arguments.config, PREFIX, must_exist=asked_for)
+        done: int = arguments.act(arguments, sidecar)
     except (CannotAsk, settings.SettingsError) as error:
         print(f"sbcctl: {error}", file=sys.stderr)
         return error.code if isinstance(error, CannotAsk) else NO_DAEMON
     except BrokenPipeError:
         return FINE
-    return code
+    return done
 
 
 def parser() -> argparse.ArgumentParser:
@@ -76,6 +80,15 @@ def parser() -> argparse.ArgumentParser:
     send.add_argument("line", metavar="LINE", help="a JSON object, as a producer writes it to the progress socket")
     send.set_defaults(act=_send)
     sbcctl_letters.add_to(commands, common)
+    doctor = commands.add_parser(
+        "doctor",
+        parents=[common],
+        help="is everything there that a report needs on its way to the hub? a line a check",
+        description="Checks the way of a report from a producer to the hub, changes nothing, and says what to do. "
+        "As root it can tell most. Exit codes: 0 all is well as far as could be told, 1 a warning, 2 something fails.",
+    )
+    doctor.add_argument("--json", action="store_true", help="for programs")
+    doctor.set_defaults(act=None)
     return top
 
 
@@ -142,6 +155,16 @@ def _show_anew(arguments: argparse.Namespace, sidecar: SidecarSettings) -> None:
 def _styled() -> bool:
     """Plain where a program reads along, or where the user wants it so (no-color.org)."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _doctor(arguments: argparse.Namespace, *, must_exist: bool) -> int:
+    findings = diagnose(arguments.config, must_exist=must_exist)
+    code = exit_code(findings)
+    if arguments.json:
+        print(json.dumps({"exit_code": code, "findings": msgspec.to_builtins(findings)}))
+    else:
+        print(told(findings))
+    return code
 
 
 def _send(arguments: argparse.Namespace, sidecar: SidecarSettings) -> int:

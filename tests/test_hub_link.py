@@ -191,6 +191,12 @@ async def test_a_refused_connection_is_unreachable() -> None:
     assert "127.0.0.1" in answer.detail
 
 
+async def test_who_cannot_be_reached_is_said_in_plain_words() -> None:
+    port = closed_port()
+    async with link_to(f"http://127.0.0.1:{port}") as link:
+        assert (await link.post("j", b"{}")).detail == f"cannot connect to 127.0.0.1:{port}: connection refused"
+
+
 async def test_a_name_that_does_not_resolve_or_a_bad_url_is_unreachable() -> None:
     for url in ("http://no.such.host.invalid", "http://[bad", "nonsense"):
         async with link_to(url) as link:
