@@ -17,10 +17,10 @@ from sbc_daemon.config import PREFIX, Hub, SidecarSettings
 from sbc_daemon.doctor_finding import Finding
 from sbc_daemon.doctor_hub import Heard
 from sbc_daemon.hub_token import read_token
-from sbc_daemon.hub_trust import trusting
 from sbc_daemon.sbcctl_ask import CannotAsk, ask
 from sbc_daemon.status import Status
 from telemetry_common import __version__, settings
+from telemetry_common.trust import trusting
 
 _EMPTY_BATCH = b'{"updates":[]}'
 

@@ -234,10 +234,13 @@ class MemoryOutbox:
         old = next((entry for entry in lane.values() if entry.message.kind == "progress"), None)
         if old is None or message.kind == "sample":
             return
-        samples = [entry for entry in lane.values() if entry.message.kind == "sample"]
-        last = max(samples, key=lambda entry: entry.entry_id, default=None)
-        if room.worth_a_sample(old.message.taken, last.message.taken if last else None):
-            self._put(msgspec.structs.replace(old, message=msgspec.structs.replace(old.message, kind="sample")))
+        samples = sorted((e for e in lane.values() if e.message.kind == "sample"), key=lambda entry: entry.entry_id)
+        first, last = (samples[0].message.taken, samples[-1].message.taken) if samples else (None, None)
+        if room.worth_a_sample(old.message.taken, first, last):
+            sample = msgspec.structs.replace(old, message=msgspec.structs.replace(old.message, kind="sample"))
+            self._put(sample)
+            if len(samples) >= room.MAX_SAMPLES:
+                self._ledger.evicted += sum(map(self._remove, [*samples, sample][1::2]))
         else:
             self._ledger.superseded += self._remove(old)
 

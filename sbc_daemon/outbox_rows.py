@@ -40,6 +40,7 @@ class Rows:
         self._cap = cap
         self._ledger = ledger
         self._saves = 0
+        self._last_letter = 0
 
     def keep(self, messages: Sequence[Message], records: Sequence[JobRecord]) -> None:
         """Raises OutboxFull where they have no room."""
@@ -61,7 +62,7 @@ class Rows:
             try:
                 message = structs.replace(_messages.decode(body), kind=_KINDS[rank])
             except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
-                self._run(tables.BURY, job, seq, 0, f"cannot be read: {error}", 0.0, body)
+                self._bury(job, seq, 0, f"cannot be read: {error}", 0.0, body)
                 self._ledger.dead += len(self._run(tables.REMOVE, entry_id, seq))
                 return self.first(job_id, done, without_progress=without_progress)
             return Entry(entry_id=entry_id, message=message)
@@ -73,10 +74,15 @@ class Rows:
 
     def reject(self, entry: Entry, status: int, reason: str, at: float) -> None:
         self._ledger.dead += len(self._run(tables.REMOVE, *key(entry)))
-        self._bury(entry.message, status, reason, at)
+        message = entry.message
+        self._bury(message.job_id, message.seq, status, reason, at, encode(message))
+        self._bound_letters()
 
-    def _bury(self, message: Message, status: int, reason: str, at: float) -> None:
-        self._run(tables.BURY, message.job_id, message.seq, status, reason, at, encode(message))
+    def _bury(self, job_id: str, seq: int, status: int, reason: str, at: float, body: bytes) -> None:
+        buried = self._run(tables.BURY, self._last_letter, job_id, seq, status, reason, at, body)
+        self._last_letter = int(buried[0][0])
+
+    def _bound_letters(self) -> None:
         count, total = self._run(tables.LETTER_BYTES)[0]
         while count > 1 and total > self._cap * room.DEAD_LETTERS_SHARE:
             self._run(tables.FORGET_LETTER)
@@ -163,12 +169,20 @@ class Rows:
         """The job's undelivered progress is older than what comes now: it stays as a sample, or goes."""
         for entry_id, body in self._run(tables.PROGRESS, job_id):
             taken = _taken(body)
-            last = next((_taken(sample) for (sample,) in self._run(tables.LAST_SAMPLE, job_id)), None)
-            if taken is not None and room.worth_a_sample(taken, last):
+            first, last = self._sample(tables.FIRST_SAMPLE, job_id), self._sample(tables.LAST_SAMPLE, job_id)
+            if taken is not None and room.worth_a_sample(taken, first, last):
                 self._run(tables.BECOME_SAMPLE, entry_id)
+                self._bound_samples(job_id)
             else:
                 self._run(tables.REMOVE_ANY, entry_id)
                 self._ledger.superseded += 1
+
+    def _sample(self, statement: str, job_id: str) -> Moment | None:
+        return next((_taken(sample) for (sample,) in self._run(statement, job_id)), None)
+
+    def _bound_samples(self, job_id: str) -> None:
+        if self._run(tables.SAMPLE_COUNT, job_id)[0][0] > room.MAX_SAMPLES:
+            self._ledger.evicted += len(self._run(tables.THIN_SAMPLES, job_id))
 
     def _save(self, records: Sequence[JobRecord]) -> None:
         for record in records:

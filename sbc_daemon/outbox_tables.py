@@ -49,6 +49,12 @@ FIRST = """SELECT entry_id, job_id, rank, seq, message FROM entry
 """The lane in its order; the second parameter leaves progress out."""
 PROGRESS = "SELECT entry_id, message FROM entry WHERE job_id = ? AND rank = 1"
 LAST_SAMPLE = "SELECT message FROM entry WHERE job_id = ? AND rank = 2 ORDER BY entry_id DESC LIMIT 1"
+FIRST_SAMPLE = "SELECT message FROM entry WHERE job_id = ? AND rank = 2 ORDER BY entry_id LIMIT 1"
+SAMPLE_COUNT = "SELECT count(*) FROM entry WHERE job_id = ? AND rank = 2"
+THIN_SAMPLES = """DELETE FROM entry WHERE entry_id IN (SELECT entry_id FROM
+    (SELECT entry_id, row_number() OVER (ORDER BY entry_id) AS place FROM entry WHERE job_id = ? AND rank = 2)
+    WHERE place % 2 = 0) RETURNING entry_id"""
+"""Every second one of the job's."""
 BECOME_SAMPLE = "UPDATE entry SET rank = 2 WHERE entry_id = ?"
 REMOVE = "DELETE FROM entry WHERE entry_id = ? AND seq = ? RETURNING rank"
 """With `seq`: an id may have been given to a newer message meanwhile. A row for what was there."""
@@ -74,7 +80,9 @@ RAISE_CEILING = """INSERT INTO ceiling (only_row, seq) VALUES (1, ?)
     ON CONFLICT (only_row) DO UPDATE SET seq = max(seq, excluded.seq)"""
 CEILING = "SELECT seq FROM ceiling"
 
-BURY = "INSERT INTO letter (job_id, seq, status, reason, at, message) VALUES (?, ?, ?, ?, ?, ?)"
+BURY = """INSERT INTO letter (letter_id, job_id, seq, status, reason, at, message)
+    VALUES (max(?, (SELECT coalesce(max(letter_id), 0) FROM letter)) + 1, ?, ?, ?, ?, ?, ?) RETURNING letter_id"""
+"""Above the parameter too: who names a letter that is gone must not hit another."""
 LETTERS = "SELECT letter_id, job_id, seq, status, reason, at, message FROM letter ORDER BY letter_id"
 LETTER_MESSAGES = "SELECT letter_id, message FROM letter ORDER BY letter_id"
 LETTER_MESSAGE = "SELECT letter_id, message FROM letter WHERE letter_id = ?"

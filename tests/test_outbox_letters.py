@@ -86,6 +86,12 @@ async def test_only_the_letters_that_are_meant_are_touched(outbox: Outbox) -> No
     assert (ledger.letters_retried, ledger.letters_deleted, ledger.letters_evicted) == (1, 1, 0)
 
 
+async def test_the_number_of_a_letter_that_is_gone_is_not_given_again(outbox: Outbox) -> None:
+    before = await refused(outbox, 2)
+    await outbox.delete_letters(None)
+    assert not set(before) & set(await refused(outbox, 2))
+
+
 async def test_all_letters_are_retried_or_deleted_at_once(outbox: Outbox) -> None:
     await refused(outbox, 5)
     assert sorted((await outbox.retry_letters(None)).values()) == [f"job-{n}" for n in range(5)]
