@@ -6,8 +6,8 @@ import resource
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -304,6 +304,56 @@ async def test_a_full_disk_that_gets_room_is_used_again(crowded: SqliteOutbox, s
     small_disk.grow()
     await crowded.keep([message(99_999, job="new", size=2000)], [record("new")], synced=True)
     assert (await crowded.figures()).states == kept + 1
+
+
+@contextmanager
+def failing_writes() -> Iterator[None]:
+    """Every write of this process to a file fails in the kernel (EFBIG): an I/O error to SQLite."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+async def refused(change: Awaitable[object]) -> str:
+    try:
+        await change
+    except OutboxFull as full:
+        return str(full)
+    return ""
+
+
+async def test_while_every_write_fails_it_is_told_and_nothing_is_lost_or_comes_back(tmp_path: Path) -> None:
+    outbox = sqlite_outbox(tmp_path)
+    await outbox.open()
+    await outbox.keep([message(1), message(2), message(3, job="other")], [], synced=True)
+    with failing_writes():
+        words = [
+            await refused(outbox.keep([message(4)], [record()], synced=True)),
+            await refused(outbox.raise_ceiling(9)),
+        ]
+        delivered = await outbox.first("job-1")
+        await outbox.delivered(*([delivered] if delivered else []))
+        following = await outbox.first("job-1")
+        figures = await outbox.figures()
+    assert ["cannot write" in said for said in words] == [True, True]
+    assert following is not None
+    assert following.message.seq == 2
+    assert (figures.states, figures.in_memory, figures.ledger.delivered) == (2, 1, 1)
+    assert figures.ledger.waiting == figures.waiting
+    await outbox.keep([message(5)], [record()], synced=True)
+    await assert_balanced(outbox)
+    await outbox.close()
+    again = sqlite_outbox(tmp_path)
+    await again.open()
+    seqs = []
+    while entry := await again.first("job-1"):
+        seqs.append(entry.message.seq)
+        await again.delivered(entry)
+    assert seqs == [2, 5]
+    await again.close()
 
 
 async def test_it_starts_on_a_full_disk(small_disk: SmallDisk) -> None:

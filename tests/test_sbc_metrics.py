@@ -18,8 +18,10 @@ from sbc_daemon.ledger import Ledger
 from sbc_daemon.metrics import Measured, exposition
 from sbc_daemon.metrics_server import MAX_CONNECTIONS, MetricsServer
 from sbc_daemon.outbox import Figures
+from sbc_daemon.outbox_memory import MemoryDisk, MemoryOutbox
 from testbed.installation import sidecar_settings
 from testbed.processes import Daemon, free_port
+from tests.support.virtual_clock import run_virtual
 from tests.test_sidecar import World, lives
 
 MEASURED = Measured(
@@ -122,6 +124,52 @@ def test_the_balance_holds_at_every_scrape_through_outages_refusals_and_restarts
         assert sum(value for name, value in found.items() if name.startswith("sbc_messages_waiting")) == 0
 
     lives(before, after)
+
+
+def test_the_balance_holds_through_dead_letters_a_full_disk_and_the_cap() -> None:
+    disk = MemoryDisk()
+    world = World()
+    world.outbox = MemoryOutbox(256 << 10, disk)
+
+    async def story(world: World) -> None:
+        async def settled(seconds: float = 6.0) -> dict[str, float]:
+            await asyncio.sleep(seconds)
+            return assert_balanced(await world.sidecar.scrape())
+
+        producer = world.connect()
+        world.hub.refuses = True
+        producer.feed(b'{"job_id":"j1"}\n{"job_id":"j2","status":"completed"}\n{"job_id":"j3"}\n')
+        found = await settled()
+        assert (found["sbc_dead_letters"], found["sbc_messages_ended_total{result=dead}"]) == (3, 3)
+        letters = [letter.letter_id for letter in await world.sidecar.dead_letters.all()]
+        await world.sidecar.dead_letters.retry(letters[:1], 0)
+        found = await settled()
+        assert (found["sbc_dead_letters"], found["sbc_messages_ended_total{result=dead}"]) == (3, 4)
+        world.hub.refuses = False
+        await world.sidecar.dead_letters.delete(letters[1:2], 0)
+        await world.sidecar.dead_letters.retry(None, 0)
+        found = await settled()
+        assert (found["sbc_dead_letters"], found["sbc_messages_ended_total{result=delivered}"]) == (0, 2)
+        assert found["sbc_dead_letters_gone_total{how=deleted}"] == 1
+        disk.failure = "no space left"
+        producer.feed(b'{"job_id":"j1","current_phase":"transferring"}\n')
+        found = await settled()
+        assert found["sbc_messages_refused_total"] > 0
+        world.hub.away = True
+        producer.feed(b'{"job_id":"j1","current_phase":"finalizing"}\n')
+        found = await settled()
+        assert found["sbc_messages_waiting{kind=memory}"] == 1
+        disk.failure = None
+        for n in range(600):
+            producer.feed(b'{"job_id":"filler-%d","current_phase":"%s"}\n' % (n, b"x" * 50))
+            await settled(0.1)
+        found = await settled()
+        assert found["sbc_messages_waiting{kind=memory}"] > 0
+        world.hub.away = False
+        found = await settled(60.0)
+        assert sum(value for name, value in found.items() if name.startswith("sbc_messages_waiting")) == 0
+
+    run_virtual(world.live(story), world.clock)
 
 
 async def text() -> str:

@@ -29,12 +29,15 @@ class Hub:
 
     def __init__(self) -> None:
         self.away = False
+        self.refuses = False
         self.got: list[dict[str, Any]] = []
 
     async def post(self, job_id: str, body: bytes) -> Answer:
         await asyncio.sleep(0.01)
         if self.away:
             return Answer(failure="unreachable", detail="connection refused")
+        if self.refuses:
+            return Answer(status=400, detail="no")
         self.got.append(json.loads(body))
         seq = str(self.got[-1]["seq"])
         return Answer(status=204, headers={"telemetry-seq": seq, "telemetry-status": self.got[-1]["status"]})
