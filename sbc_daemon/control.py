@@ -16,14 +16,12 @@ import msgspec
 from aiohttp import web
 
 from sbc_daemon.outbox import DeadLetter, OutboxFull
-from sbc_daemon.status import Changed, Letter, Status
+from sbc_daemon.status import MAX_LETTERS, Changed, Letter, Status
 
 SOCKET_MODE = 0o660
 BACKLOG = 8
 """Out of descriptors, asyncio tries to accept so many times in a row and logs a traceback for each: keep it small."""
 STOP_SECONDS = 1.0
-MAX_LETTERS = 1000
-"""In one list; the oldest first."""
 _ONE = "/dead-letters/{letter_id:[0-9]{1,18}}"
 _CREDENTIALS = struct.Struct("3i")
 """Of SO_PEERCRED: pid, uid, gid."""

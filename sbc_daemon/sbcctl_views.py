@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from sbc_daemon.status import HeldLane, JobState, Letter, Status
+from sbc_daemon.status import MAX_LETTERS, HeldLane, JobState, Letter, Status
 from telemetry_common.contract import FINAL
 from telemetry_common.text import duration, printable, size
 
@@ -68,7 +68,8 @@ def letters(found: Sequence[Letter]) -> str:
         return "no dead letters"
     rows = [("ID", "WHEN", "JOB", "REASON")]
     rows += [(str(one.letter_id), _when(one.at), printable(one.job_id), printable(one.reason)) for one in found]
-    return "\n".join(_table(rows))
+    more = ["... the oldest only; `sbcctl status` has their number"] if len(found) >= MAX_LETTERS else []
+    return "\n".join([*_table(rows), *more])
 
 
 def letter(one: Letter) -> str:

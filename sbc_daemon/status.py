@@ -6,6 +6,9 @@ from msgspec import Struct
 
 from telemetry_common.contract import FINAL
 
+MAX_LETTERS = 1000
+"""Of the dead letters the oldest so many are in one list."""
+
 
 class HubState(Struct, frozen=True, kw_only=True):
     """`url` is the one in use, `first_url` the one that would be if it served. `since_seconds` is how long the link has

@@ -17,7 +17,7 @@ from sbc_daemon import sbcctl_views as views
 from sbc_daemon.control import ControlServer
 from sbc_daemon.outbox import DeadLetter
 from sbc_daemon.sbcctl import FINE, NEEDS_A_LOOK, NO_DAEMON, main
-from sbc_daemon.status import HeldLane, HubState, JobState, OutboxState, Status
+from sbc_daemon.status import MAX_LETTERS, HeldLane, HubState, JobState, OutboxState, Status
 from tests.support.fixed_letters import FixedLetters
 
 GIB = 1 << 30
@@ -250,6 +250,16 @@ async def test_dead_letters_are_listed_and_shown_escaped(box: Box, capsys: pytes
     assert capsys.readouterr().out.splitlines()[1] == "3   2025-10-09 08:53:20Z  j\\n1  400 no"
     assert await box.run("dead-letters", "show", "3") == FINE
     assert '{"a":1}' in capsys.readouterr().out
+
+
+async def test_that_there_are_more_letters_than_are_listed_is_said(
+    box: Box, capsys: pytest.CaptureFixture[str]
+) -> None:
+    box.letters.letters = [structs.replace(LETTER, letter_id=n) for n in range(1, MAX_LETTERS + 2)]
+    await box.run("dead-letters", "list")
+    listed = capsys.readouterr().out.splitlines()
+    assert len(listed) == 1 + MAX_LETTERS + 1
+    assert listed[-1].startswith("... the oldest only")
 
 
 async def test_dead_letters_as_json(box: Box, capsys: pytest.CaptureFixture[str]) -> None:
