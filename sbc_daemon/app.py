@@ -7,6 +7,7 @@ without a disk, a network or a second that really passes. It speaks through `con
 import asyncio
 import logging
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -16,10 +17,11 @@ from sbc_daemon.attachments import Attachments
 from sbc_daemon.complaints import Complaints
 from sbc_daemon.config import SidecarSettings
 from sbc_daemon.conversation import Conversation
+from sbc_daemon.dead_letters import DeadLetters
 from sbc_daemon.forwarder import Forwarder
 from sbc_daemon.hub_link import HubLink
 from sbc_daemon.intake import PULSE_SECONDS, Intake
-from sbc_daemon.job_memory import JobMemory
+from sbc_daemon.metrics import Measured, exposition
 from sbc_daemon.outbox import Figures, Opened, Outbox, OutboxFull
 from sbc_daemon.overview import ENDED_SHOWN, job_state, outbox_state
 from sbc_daemon.processes import Peer, Processes
@@ -69,12 +71,15 @@ class Sidecar:
         self.attachments = Attachments(processes, self.intake, Complaints(clock))
         self.intake.on_end = self.attachments.release
         self.bad_lines = Complaints(clock)
+        self.dead_letters = DeadLetters(outbox, self.forwarder.wake)
         self._clock = clock
         self._started_at = clock.wall()
         self._settings = settings
         self._outbox = outbox
         self._hub = hub
         self._lifecycle = lifecycle
+        self.connections: Callable[[], int] = lambda: 0
+        """How many producers are connected, where somebody listens for them."""
         self._waiting = list(found.waiting)
         self._figures = _NOTHING
 
@@ -112,18 +117,46 @@ class Sidecar:
         await self._look()
         waiting = set(self._waiting)
         now = self._clock.monotonic()
+        pids = self.attachments.holders()
         jobs = [*self.intake.jobs.running(), *self.intake.jobs.latest_ended(ENDED_SHOWN)]
         return Status(
             version=__version__,
             pid=os.getpid(),
             started_at=self._started_at,
             hub=structs.replace(self.forwarder.hub_state(), first_url=self._settings.hub.url),
-            outbox=outbox_state(self._figures, self._clock.wall()),
+            outbox=outbox_state(self._figures, self._clock.wall(), self._settings.outbox.max_bytes),
             counters=self.counters(),
             jobs=tuple(
-                job_state(job, now, waiting=job.state.job_id in waiting, hub_status=self._verdict(job)) for job in jobs
+                job_state(
+                    job,
+                    now,
+                    waiting=job.state.job_id in waiting,
+                    hub_status=self.forwarder.verdict(job.state.job_id),
+                    pids=pids.get(job.state.job_id, ()),
+                )
+                for job in jobs
             ),
             held=self.forwarder.held(),
+        )
+
+    async def scrape(self) -> str:
+        """The figures for Prometheus, those of the outbox all of one moment."""
+        figures = await self._outbox.figures()
+        running = list(self.intake.jobs.running())
+        return exposition(
+            Measured(
+                version=__version__,
+                started_at=self._started_at,
+                wall=self._clock.wall(),
+                figures=figures,
+                max_bytes=self._settings.outbox.max_bytes,
+                connections=self.connections(),
+                running=len(running),
+                attached=sum(job.attached for job in running),
+                link=self.forwarder.hub_state().link,
+                held=Counter(lane.status for lane in self.forwarder.held()),
+                counters=self.counters(),
+            )
         )
 
     def counters(self) -> dict[str, int]:
@@ -135,9 +168,6 @@ class Sidecar:
             "refused": self.spooler.refused,
         }
         return {**own, **self.forwarder.counters}
-
-    def _verdict(self, job: JobMemory) -> str | None:
-        return self.forwarder.verdict(job.state.job_id)
 
     @asynccontextmanager
     async def running(self, ping_seconds: float | None) -> AsyncIterator[None]:

@@ -138,6 +138,14 @@ class Attachments:
         """The processes that answer for the job, for the operator."""
         return tuple(sorted(pid for pid, held in self._held.items() if job_id in held.links))
 
+    def holders(self) -> dict[str, tuple[int, ...]]:
+        """The same for every attached job."""
+        found: dict[str, list[int]] = {}
+        for pid, held in sorted(self._held.items()):
+            for job_id in held.links:
+                found.setdefault(job_id, []).append(pid)
+        return {job_id: tuple(pids) for job_id, pids in found.items()}
+
     def close(self) -> None:
         for held in list(self._held.values()):
             self._drop(held)

@@ -1,5 +1,6 @@
 """Every setting of the sidecar: type, default, unit and reason. docs and the shipped config.toml come from here."""
 
+from ipaddress import ip_address
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -37,6 +38,13 @@ class Hub(Struct, frozen=True, forbid_unknown_fields=True):
             "Empty: those that the system trusts."
         ),
     ] = ""
+    proxy_url: Annotated[
+        str,
+        about(
+            "An HTTP proxy on the way to the hub, http://HOST[:PORT]; a hub on loopback is never asked through it.\n"
+            "Empty: none, whatever variables like `https_proxy` say."
+        ),
+    ] = ""
     timeout_seconds: Annotated[float, about("An answer slower than this counts as none.", gt=0, le=600)] = 15.0
     max_in_flight: Annotated[int, about("Requests under way at once, each for another job.", ge=1, le=256)] = 8
 
@@ -48,6 +56,8 @@ class Hub(Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("`fallback_urls` must be other URLs than `url`, and each must be there once")
         _absolute("token_file", self.token_file)
         _absolute("ca_file", self.ca_file)
+        if self.proxy_url and not (_is_address(self.proxy_url) and self.proxy_url.startswith("http://")):
+            raise ValueError(f"`proxy_url` must be http://HOST[:PORT], not {self.proxy_url!r}")
         if self.ca_file and not self.with_tls:
             raise ValueError("`ca_file` is given, but no URL is https://")
 
@@ -56,9 +66,20 @@ class Hub(Struct, frozen=True, forbid_unknown_fields=True):
         """All of them, in the order in which they are tried."""
         return (self.url, *self.fallback_urls)
 
+    def proxy_for(self, url: str) -> str | None:
+        """What stands between this client and the hub at this URL, if anything does."""
+        return self.proxy_url if self.proxy_url and not is_loopback(urlsplit(url).hostname or "") else None
+
     @property
     def with_tls(self) -> bool:
         return any(url.startswith("https://") for url in self.urls)
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _absolute(key: str, path: str) -> None:
@@ -105,6 +126,39 @@ class OutboxSettings(Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"`directory` must be an absolute path, not {self.directory!r}")
 
 
+class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
+    listen: Annotated[
+        str,
+        about(
+            "Where Prometheus may ask for the sidecar's figures (GET /metrics): a loopback address (`127.0.0.1:9469`,\n"
+            "`[::1]:9469`), or the absolute path of a Unix socket. Empty: nowhere, but for sbc-daemon-metrics.socket.\n"
+            "It shows no name of a job, and asks for no token: no other address is taken."
+        ),
+    ] = ""
+
+    def __post_init__(self) -> None:
+        if self.listen and not self.listen.startswith("/") and not _is_loopback_address(self.listen):
+            raise ValueError(
+                f"`listen` must be a loopback address with its port, or an absolute path, not {self.listen!r}"
+            )
+
+
+def tcp_address(listen: str) -> tuple[str, int]:
+    """HOST:PORT or [HOST]:PORT, as two. Raises ValueError."""
+    host, _, port = listen.rpartition(":")
+    return host.removeprefix("[").removesuffix("]") if host.startswith("[") else host, int(port)
+
+
+def _is_loopback_address(listen: str) -> bool:
+    try:
+        host, port = tcp_address(listen)
+        bracketed = listen.startswith("[")
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback and 0 < port < 65536 and bracketed is (address.version == 6)
+
+
 class Service(Struct, frozen=True, forbid_unknown_fields=True):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], about("How much is logged.")] = "info"
     stop_seconds: Annotated[
@@ -117,4 +171,5 @@ class SidecarSettings(Struct, frozen=True, forbid_unknown_fields=True):
     socket: Socket = field(default_factory=Socket)
     cadence: CadenceSettings = field(default_factory=CadenceSettings)
     outbox: OutboxSettings = field(default_factory=OutboxSettings)
+    metrics: Metrics = field(default_factory=Metrics)
     service: Service = field(default_factory=Service)

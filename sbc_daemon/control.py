@@ -1,26 +1,42 @@
 """What `sbcctl` asks: HTTP on a Unix socket. Knows nothing of the daemon's inside; it is handed what answers.
 
-Whoever may open the socket may ask. There is nothing here that changes anything.
+Whoever may open the socket may ask. What changes anything is for root and the daemon's own user: producers of the
+group could else delete or repeat what others reported.
 """
 
 import contextlib
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+import struct
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 from aiohttp import web
 
 from sbc_daemon.outbox import DeadLetter, OutboxFull
-from sbc_daemon.status import Letter, Status
+from sbc_daemon.status import MAX_LETTERS, Changed, Letter, Status
 
 SOCKET_MODE = 0o660
 BACKLOG = 8
 """Out of descriptors, asyncio tries to accept so many times in a row and logs a traceback for each: keep it small."""
 STOP_SECONDS = 1.0
-MAX_LETTERS = 1000
-"""In one list; the oldest first."""
+_ONE = "/dead-letters/{letter_id:[0-9]{1,18}}"
+_CREDENTIALS = struct.Struct("3i")
+"""Of SO_PEERCRED: pid, uid, gid."""
+
+
+class Letters(Protocol):
+    """What can be done with dead letters; all raise OutboxFull where the disk does not let them."""
+
+    async def all(self) -> Sequence[DeadLetter]: ...
+
+    async def retry(self, letter_ids: Sequence[int] | None, uid: int) -> Mapping[int, str]:
+        """Those that go out again, and their jobs. None: all."""
+
+    async def delete(self, letter_ids: Sequence[int] | None, uid: int) -> Sequence[int]:
+        """Those that there were. None: all."""
 
 
 class ControlServer:
@@ -29,14 +45,20 @@ class ControlServer:
     def __init__(
         self,
         status: Callable[[], Awaitable[Status]],
-        dead_letters: Callable[[], Awaitable[Sequence[DeadLetter]]],
+        letters: Letters,
+        uid_of: Callable[[web.Request], int] | None = None,
     ) -> None:
         self._status = status
-        self._dead_letters = dead_letters
+        self._letters = letters
+        self._uid_of = uid_of or peer_uid
         app = web.Application(client_max_size=4096)
         app.router.add_get("/status", self._get_status)
         app.router.add_get("/dead-letters", self._list_letters)
-        app.router.add_get("/dead-letters/{letter_id:[0-9]{1,18}}", self._get_letter)
+        app.router.add_get(_ONE, self._get_letter)
+        app.router.add_post("/dead-letters/retry", self._retry)
+        app.router.add_post(_ONE + "/retry", self._retry)
+        app.router.add_delete("/dead-letters", self._delete)
+        app.router.add_delete(_ONE, self._delete)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS)
         self._bound: Path | None = None
 
@@ -59,20 +81,62 @@ class ControlServer:
         return _json(await self._status())
 
     async def _list_letters(self, _request: web.Request) -> web.Response:
-        return _json([_shown(letter) for letter in await self._letters()])
+        with _told():
+            return _json([_shown(letter) for letter in (await self._letters.all())[:MAX_LETTERS]])
 
     async def _get_letter(self, request: web.Request) -> web.Response:
-        wanted = int(request.match_info["letter_id"])
-        for letter in await self._letters():
-            if letter.letter_id == wanted:
-                return _json(_shown(letter))
-        raise web.HTTPNotFound(text=f"cannot show dead letter {wanted}: there is none with this number")
+        return _json(_shown(await self._letter(request)))
 
-    async def _letters(self) -> Sequence[DeadLetter]:
-        try:
-            return (await self._dead_letters())[:MAX_LETTERS]
-        except OutboxFull as error:
-            raise web.HTTPServiceUnavailable(text=str(error)) from None
+    async def _retry(self, request: web.Request) -> web.Response:
+        uid, wanted = self._allowed(request), await self._wanted(request)
+        with _told():
+            sent = await self._letters.retry(wanted, uid)
+        if wanted and not sent:
+            raise web.HTTPConflict(
+                text=f"cannot send dead letter {wanted[0]} again: it cannot be read as a message; delete it"
+            )
+        return _json(Changed(letter_ids=tuple(sent)))
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        uid, wanted = self._allowed(request), await self._wanted(request)
+        with _told():
+            return _json(Changed(letter_ids=tuple(await self._letters.delete(wanted, uid))))
+
+    async def _wanted(self, request: web.Request) -> list[int] | None:
+        """The letter that the path names, if there is such a one; None where it names none: all."""
+        return [(await self._letter(request)).letter_id] if "letter_id" in request.match_info else None
+
+    async def _letter(self, request: web.Request) -> DeadLetter:
+        wanted = int(request.match_info["letter_id"])
+        with _told():
+            for letter in await self._letters.all():
+                if letter.letter_id == wanted:
+                    return letter
+        raise web.HTTPNotFound(text=f"there is no dead letter with the number {wanted}")
+
+    def _allowed(self, request: web.Request) -> int:
+        """Who asks, if that is somebody who may change something."""
+        uid = self._uid_of(request)
+        if uid not in (0, os.geteuid()):
+            raise web.HTTPForbidden(text="cannot change dead letters: only root and the daemon's own user may")
+        return uid
+
+
+def peer_uid(request: web.Request) -> int:
+    """The user at the other end, as the kernel says; -1, which is nobody, where there is no socket any more."""
+    connection = request.transport and request.transport.get_extra_info("socket")
+    if not connection:
+        return -1
+    _, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return int(uid)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except OutboxFull as error:
+        raise web.HTTPServiceUnavailable(text=str(error)) from None
 
 
 def bind(path: Path) -> socket.socket:

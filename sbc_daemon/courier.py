@@ -42,10 +42,10 @@ class Courier:
         return self._verdicts.get(job_id)
 
     async def delivered(self, taken: Sequence[Taken]) -> Sequence[Lane]:
-        """The hub has these. Returns the lanes whose stale message the outbox could not renumber, to be put off."""
+        """The hub has these. Returns the lanes whose stale messages the outbox could not renumber, to be put off."""
         for lane, _, outcome in taken:
             self._note(lane, outcome)
-        stale = [one for one in taken if one[2].result == "stale" and one[1].message.kind != "sample"]
+        stale = [one for one in taken if one[2].result == "stale" and not one[1].message.yields]
         done = [one for one in taken if one not in stale] if stale else taken
         await self._outbox.delivered(*[entry for _, entry, _ in done])
         for lane, entry, _ in done:
@@ -53,7 +53,7 @@ class Courier:
             lane.failures = lane.stale_answers = 0
             lane.turned_away_at = None
             self._lanes.again(lane, RANK[entry.message.kind])
-        return [lane for lane, entry, outcome in stale if not await self._renumbered(lane, entry, outcome)]
+        return await self._renumbered([one for one in stale if self._worth_renumbering(one)])
 
     async def refused(self, lane: Lane, entry: Entry, status: int, outcome: Outcome) -> None:
         """To be held, or for good. Raises OutboxFull where the outbox cannot write it down."""
@@ -68,27 +68,32 @@ class Courier:
             _remember(self._verdicts, lane.job_id, outcome.stored_status)
         self.counters[outcome.result if outcome.result != "applied" else "delivered"] += 1
 
-    async def _renumbered(self, lane: Lane, entry: Entry, outcome: Outcome) -> bool:
-        try:
-            await self._renumber(lane, entry, outcome)
-        except OutboxFull:
-            return False
-        return True
-
-    async def _renumber(self, lane: Lane, entry: Entry, outcome: Outcome) -> None:
+    def _worth_renumbering(self, one: Taken) -> bool:
         """The hub holds a greater seq than the message has: the outbox was lost, or the clock set back."""
+        lane, _, outcome = one
         lane.stale_answers += 1
         if outcome.stored_seq is None or lane.stale_answers > STALE_AT_ONCE:
             lane.failures += 1
             self._lanes.put_off(lane, self._clock.monotonic() + retry_delay(lane.failures, self._rng))
-            return
+            return False
         self._sequence.raise_above(outcome.stored_seq)
+        return True
+
+    async def _renumbered(self, stale: Sequence[Taken]) -> Sequence[Lane]:
+        """All that one answer said in one write: a lost outbox makes every waiting message stale. As `delivered`."""
+        if not stale:
+            return ()
         try:
             await keep_ceiling(self._sequence, self._outbox)
         except OutboxFull:
-            log.debug(fields("cannot keep the ceiling of seq; going on", job=lane.job_id))
-        await self._outbox.renumber(entry, self._sequence.next())
-        self._lanes.again(lane, RANK[entry.message.kind])
+            log.debug(fields("cannot keep the ceiling of seq; going on", jobs=len(stale)))
+        try:
+            await self._outbox.renumber([(entry, self._sequence.next()) for _, entry, _ in stale])
+        except OutboxFull:
+            return [lane for lane, _, _ in stale]
+        for lane, entry, _ in stale:
+            self._lanes.again(lane, RANK[entry.message.kind])
+        return ()
 
     async def _reject(self, lane: Lane, entry: Entry, status: int, outcome: Outcome) -> None:
         """One line a job, until the hub takes something of it again."""

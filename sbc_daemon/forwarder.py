@@ -108,12 +108,13 @@ class Forwarder:
         return dict(self._courier.counters)
 
     def hub_state(self) -> HubState:
-        since = self._link.since
+        since, heard, now = self._link.since, self._link.last_heard, self._clock.monotonic()
         return HubState(
             url=self._hub.url,
             link=self._link.name,
-            since_seconds=None if since is None else self._clock.monotonic() - since,
+            since_seconds=None if since is None else now - since,
             last_answer=self._story.last_answer,
+            last_answer_seconds=None if heard is None else now - heard,
             last_error=self._story.last_error,
         )
 

@@ -3,11 +3,10 @@
 import os
 import ssl
 from collections.abc import Callable, Iterator, Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sbc_daemon.config import Hub
+from sbc_daemon.config import Hub, is_loopback
 from sbc_daemon.hub_token import read_token
 from telemetry_common.logs import fields
 from telemetry_common.trust import trusting
@@ -65,11 +64,4 @@ class HubAccess:
 
 def _in_clear(url: str) -> bool:
     parts = urlsplit(url)
-    return parts.scheme == "http" and not _is_loopback(parts.hostname or "")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "")

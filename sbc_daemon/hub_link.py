@@ -3,6 +3,7 @@
 A failure is a value (`Answer.failure`), not an exception: it is as ordinary as any other answer.
 """
 
+import os
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -65,17 +66,20 @@ class _Pool:
 
 
 class HttpHubLink:
-    """One way to the hub: POST {url}/api/v1/telemetry/... No proxies, no redirects, only trusted hubs, bounded answers.
+    """One way to the hub: POST {url}/api/v1/telemetry/... No redirects, only trusted hubs, bounded answers.
+
+    `proxy` is the HTTP proxy to go through; what the environment says of proxies counts for nothing.
 
     After a failure the next request connects anew: an idle connection to a hub that was replaced behind an address
     would swallow the next message until its timeout.
     """
 
-    def __init__(self, url: str, timeout_seconds: float, access: HubAccess) -> None:
+    def __init__(self, url: str, timeout_seconds: float, access: HubAccess, proxy: str | None = None) -> None:
         self.url = url
         self._base = url.rstrip("/") + "/api/v1/"
         self._timeout_seconds = timeout_seconds
         self._access = access
+        self._proxy = proxy
         self._pool: _Pool | None = None
 
     async def post(self, job_id: str, body: bytes) -> Answer:
@@ -125,7 +129,7 @@ class HttpHubLink:
             url = URL(self._base + path, encoded=True)
             method = "GET" if body is None else "POST"
             async with session.request(
-                method, url, data=body, headers=self._access.headers, allow_redirects=False
+                method, url, data=body, headers=self._access.headers, allow_redirects=False, proxy=self._proxy
             ) as response:
                 headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
                 content = b"" if response.status == 204 else await _bounded(response, most_bytes)
@@ -134,12 +138,25 @@ class HttpHubLink:
             return _failed("unreachable", distrust(error.certificate_error, error.host))
         except aiohttp.ClientConnectorSSLError as error:
             return _failed("unreachable", no_tls(error.os_error))
+        except aiohttp.ClientHttpProxyError as error:
+            return _failed(
+                "unreachable", f"the proxy {self._proxy} does not let it pass: {error.status} {error.message}"
+            )
+        except aiohttp.ClientConnectorError as error:
+            return _failed("unreachable", f"cannot connect to {error.host}:{error.port}: {_cause(error.os_error)}")
         except aiohttp.ConnectionTimeoutError:
             return _failed("unreachable", f"no connection within {min(CONNECT_SECONDS, self._timeout_seconds):g} s")
         except TimeoutError:
             return _failed("timeout", f"no answer within {self._timeout_seconds:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return _failed("unreachable", str(error) or type(error).__name__)
+
+
+def _cause(error: OSError) -> str:
+    """In the system's words; asyncio has others for an address that refuses, and none of them for people."""
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return error.strerror or str(error)
 
 
 async def _bounded(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:

@@ -3,19 +3,20 @@
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 
 from sbc_daemon.app import Sidecar
-from sbc_daemon.config import DEFAULT_PATH, PREFIX, SidecarSettings
+from sbc_daemon.config import DEFAULT_PATH, PREFIX, Hub, SidecarSettings
 from sbc_daemon.control import ControlServer
 from sbc_daemon.hub_access import HubAccess
 from sbc_daemon.hub_link import HttpHubLink
 from sbc_daemon.hub_routes import HubRoutes
 from sbc_daemon.listener import Listener, SocketInUse, listening_socket
-from sbc_daemon.outbox import Outbox, StateDirectoryHeld
+from sbc_daemon.metrics_server import MetricsServer
+from sbc_daemon.outbox import StateDirectoryHeld
 from sbc_daemon.outbox_sqlite import SqliteOutbox
 from sbc_daemon.processes import PidfdProcesses
 from telemetry_common import __version__, daemon, logs, sockets
@@ -36,14 +37,15 @@ async def _serve(config: SidecarSettings, read_settings: Callable[[], SidecarSet
     clock = SystemClock()
     lifecycle = Lifecycle(SystemdNotifier(), clock)
     outbox = SqliteOutbox(Path(config.outbox.directory), config.outbox.max_bytes, clock)
-    hub = HubRoutes([HttpHubLink(url, config.hub.timeout_seconds, access) for url in config.hub.urls])
+    hub = HubRoutes([_link(config.hub, url, access) for url in config.hub.urls])
     sidecar = await Sidecar.opened(config, clock, outbox, hub, PidfdProcesses(), lifecycle)
     listener = Listener(bound, sidecar.converse, sidecar.intake, config.socket.max_connections, clock)
     sidecar.attachments.read_all = listener.read_all
+    sidecar.connections = lambda: listener.connections
     stop = daemon.stop_on_signal()
     reload = Reloader(lifecycle, sidecar.status, config, read_settings, _log_level, _parts(access, sidecar))
     try:
-        async with _controlled(config, sidecar, outbox, given), sidecar.running(watchdog_interval()):
+        async with _controlled(config, sidecar, given), sidecar.running(watchdog_interval()):
             listener.start()
             with daemon.on_hangup(reload):
                 lifecycle.ready(sidecar.status())
@@ -60,18 +62,31 @@ async def _serve(config: SidecarSettings, read_settings: Callable[[], SidecarSet
 
 @asynccontextmanager
 async def _controlled(
-    config: SidecarSettings, sidecar: Sidecar, outbox: Outbox, given: Mapping[str, Sequence[socket.socket]]
+    config: SidecarSettings, sidecar: Sidecar, given: Mapping[str, Sequence[socket.socket]]
 ) -> AsyncIterator[None]:
-    """Answer `sbcctl` within the block. Raises SocketInUse."""
-    control = ControlServer(sidecar.report, outbox.dead_letters)
+    """Answer `sbcctl`, and who asks for figures, within the block. Raises SocketInUse."""
+    control, metrics = ControlServer(sidecar.report, sidecar.dead_letters), MetricsServer(sidecar.scrape)
     try:
-        await control.start(Path(config.socket.control), next(iter(given.get("control", ())), None))
-    except OSError as error:
-        raise SocketInUse(f"cannot listen on {config.socket.control}: {error.strerror or error}") from None
-    try:
+        with _in_use(config.socket.control):
+            await control.start(Path(config.socket.control), next(iter(given.get("control", ())), None))
+        with _in_use(config.metrics.listen):
+            await metrics.start(config.metrics.listen, given.get("metrics", ()))
         yield
     finally:
+        await metrics.close()
         await control.close()
+
+
+@contextmanager
+def _in_use(address: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SocketInUse(f"cannot listen on {address}: {error.strerror or error}") from None
+
+
+def _link(hub: Hub, url: str, access: HubAccess) -> HttpHubLink:
+    return HttpHubLink(url, hub.timeout_seconds, access, hub.proxy_for(url))
 
 
 async def _finish(listener: Listener, sidecar: Sidecar, stop_seconds: float) -> None:

@@ -15,7 +15,8 @@ kept while the hub is away, sent last, the first to be given up for room."""
 class Message(Struct, frozen=True, kw_only=True):
     """`update` is the whole snapshot but for `age_seconds`, which is known on sending; `taken` is when it was true.
 
-    `seq` grows per job. `reason` is the cadence's word for why this was sent. `final` marks the job's end.
+    `seq` grows per job. `reason` is the cadence's word for why this was sent. `final` marks the job's end. `retried`:
+    it was a dead letter, and what it says may be old.
     """
 
     job_id: str
@@ -25,6 +26,15 @@ class Message(Struct, frozen=True, kw_only=True):
     reason: str
     taken: Moment
     update: Update
+    retried: bool = False
+
+    @property
+    def yields(self) -> bool:
+        """Whether it gives way where the hub holds a greater `seq`: it is history, and must not become the newest.
+
+        A job's end never does: nothing newer can be said of the job.
+        """
+        return self.kind == "sample" or (self.retried and not self.final)
 
     def body(self, now: Moment) -> bytes:
         """The JSON of the POST, with `seq` and the age of the news as of `now`."""

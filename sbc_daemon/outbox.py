@@ -11,11 +11,12 @@ Rules (docs/architecture.md has the reasons):
 `outbox_sqlite.SqliteOutbox` keeps it on disk, `outbox_memory.MemoryOutbox` is its twin; one suite tests both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from msgspec import Struct
+from msgspec import Struct, field
 
+from sbc_daemon.ledger import Ledger
 from sbc_daemon.message import Message
 
 
@@ -64,10 +65,11 @@ class Opened(Struct, frozen=True, kw_only=True):
 
 
 class Figures(Struct, frozen=True, kw_only=True):
-    """For status and metrics. `oldest_wall` is the wall time of the oldest undelivered message.
+    """For status and metrics, all of one moment. `oldest_wall` is the wall time of the oldest undelivered message.
 
     `in_memory` counts jobs whose newest snapshot could not be written and goes out from memory, `moved_aside` the
-    damaged files since the start.
+    damaged files since the start. `waiting` is counted, not calculated: it must agree with `ledger.waiting`. While the
+    disk cannot be read, what it was last seen to hold.
     """
 
     states: int
@@ -78,6 +80,11 @@ class Figures(Struct, frozen=True, kw_only=True):
     oldest_wall: float | None
     in_memory: int = 0
     moved_aside: int = 0
+    ledger: Ledger = field(default_factory=Ledger)
+
+    @property
+    def waiting(self) -> int:
+        return self.states + self.progress + self.samples + self.in_memory
 
 
 First = Entry | OutboxFull | None
@@ -119,14 +126,28 @@ class Outbox(Protocol):
         Never fails: where the disk refuses, it is remembered and written down with the next change.
         """
 
-    async def renumber(self, entry: Entry, seq: int) -> Entry:
-        """The hub holds a greater seq: the entry goes on under this one (see Sequence). Raises OutboxFull."""
+    async def renumber(self, renumbered: Sequence[tuple[Entry, int]]) -> None:
+        """The hub holds greater seqs: these go on under theirs (see Sequence), all or none. Raises OutboxFull.
+
+        Not synced: what a power cut takes back is stale again, and so renumbered again.
+        """
 
     async def reject(self, entry: Entry, status: int, reason: str, at: float) -> None:
         """Move the entry to the dead letters. Raises OutboxFull, and then the entry stays where it is."""
 
     async def figures(self) -> Figures: ...
 
-    async def dead_letters(self) -> Sequence[DeadLetter]: ...
+    async def dead_letters(self) -> Sequence[DeadLetter]:
+        """All of them, the oldest first. Raises OutboxFull where the disk cannot tell."""
+
+    async def retry_letters(self, letter_ids: Sequence[int] | None) -> Mapping[int, str]:
+        """Have these (None: all) sent again, behind their jobs' states; the jobs by letter, to be woken. Synced.
+
+        They keep their seq, so that the hub tells old news from new; see `Message.yields`. One that cannot be read as a
+        message stays a dead letter, and is not among the answer. Raises OutboxFull, and then all stay.
+        """
+
+    async def delete_letters(self, letter_ids: Sequence[int] | None) -> Sequence[int]:
+        """Forget these (None: all); those that there were. Synced. Raises OutboxFull, and then all stay."""
 
     async def close(self) -> None: ...

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from sbc_daemon import outbox_tables as tables
 from sbc_daemon import state_directory
+from sbc_daemon.ledger import Ledger
 from sbc_daemon.outbox import OutboxFull
 from sbc_daemon.state_directory import Ballast
 from telemetry_common.clock import Clock
@@ -46,6 +47,7 @@ class OutboxFile:
     """Used by one thread. `max_bytes` caps the database and its log together; `cap` is the database's part.
 
     `owed` are the entries (id, seq) that are delivered and could not be removed yet: removed with the next transaction.
+    `ledger` has what became of the messages in the file, as of the last transaction that succeeded.
     `ceiling` is written into a new file that takes the place of a damaged one; `moved_aside` names those.
     """
 
@@ -60,6 +62,7 @@ class OutboxFile:
         self._ballast_wanted_at: float | None = None
         self.cap = max_bytes - self._log_bytes - self._log_bytes // 2
         self.owed: set[tuple[int, int]] = set()
+        self.ledger = Ledger()
         self.ceiling = 0
         self.moved_aside: list[str] = []
 
@@ -93,12 +96,14 @@ class OutboxFile:
         """All or nothing; what was delivered and could not be removed then is removed now."""
         self.run(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
         self.run("BEGIN IMMEDIATE")
+        before = self.ledger.copy()
         try:
             for key in self.owed:
-                self.run(tables.REMOVE, *key)
+                self.ledger.delivered += len(self.run(tables.REMOVE, *key))
             yield
             self.run("COMMIT")
         except BaseException:
+            self.ledger.become(before)
             if self._connection is not None and self._connection.in_transaction:
                 with suppress(sqlite3.Error):
                     self.run("ROLLBACK")
@@ -182,6 +187,7 @@ class OutboxFile:
             aside = state_directory.move_aside(self._path, self._clock.wall())
             self.moved_aside.append(aside.name)
             log.error(fields("outbox is damaged; moved aside, a new one begins", file=str(aside), reason=reason))
+            self.ledger.found(0, len(self.owed))
             self.owed.clear()
             state_directory.make_private(self._path)
             self._connect()
@@ -209,6 +215,7 @@ class OutboxFile:
             self._connection.executescript(f"BEGIN; {tables.TABLES} PRAGMA user_version={tables.VERSION}; COMMIT;")
         for statement in tables.EXPECTED:
             self.run(statement)
+        self.ledger.found(self.run(tables.COUNT)[0][0], len(self.owed))
 
     def sync(self) -> None:
         """What was written without a sync is on the disk when this returns. Raises OSError.

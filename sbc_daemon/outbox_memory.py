@@ -1,14 +1,15 @@
 """The outbox's twin without a disk: for tests and for the simulation. Passes the same suite as the real one.
 
 `MemoryDisk` outlives the outbox as a file does: `power_cut` takes back what was not synced, `failure` makes every write
-fail with that text.
+fail with that text. `syncs` and `renumberings` count what costs a real disk.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from sbc_daemon import outbox_room as room
+from sbc_daemon.ledger import Ledger
 from sbc_daemon.message import Message
 from sbc_daemon.outbox import DeadLetter, Entry, Figures, First, JobRecord, Opened, OutboxFull, StateDirectoryHeld
 from sbc_daemon.outbox_loose import Loose
@@ -23,11 +24,14 @@ class MemoryDisk:
         self.records: dict[str, JobRecord] = {}
         self.lanes: dict[str, dict[int, Entry]] = {}
         self.letters: dict[int, DeadLetter] = {}
+        self.buried: dict[int, Message] = {}
         self.ceiling = 0
         self.last_id = 0
         self.used_bytes = 0
         self.held = False
         self.failure: str | None = None
+        self.syncs = 0
+        self.renumberings = 0
         self._unsynced: list[_Undo] = []
 
     def changed(self, undo: _Undo) -> None:
@@ -35,6 +39,7 @@ class MemoryDisk:
 
     def synced(self) -> None:
         self._unsynced.clear()
+        self.syncs += 1
 
     def power_cut(self) -> None:
         """The machine lost power: the holder is gone, and so is what was never synced."""
@@ -51,11 +56,13 @@ class MemoryOutbox:
         self._spilled = Spillover()
         self._owed: list[Entry] = []
         self._loose = Loose()
+        self._ledger = Ledger()
 
     async def open(self) -> Opened:
         if self._disk.held:
             raise StateDirectoryHeld("cannot use this memory: another outbox holds it")
         self._disk.held = True
+        self._ledger.found(sum(map(len, self._disk.lanes.values())), 0)
         return Opened(
             jobs=tuple(self._disk.records.values()),
             waiting=tuple(await self.waiting()),
@@ -73,9 +80,10 @@ class MemoryOutbox:
             self._supersede(message)
             self._disk.last_id += 1
             self._put(Entry(entry_id=self._disk.last_id, message=message))
+            self._ledger.accepted += 1
         for record in records:
             self._put_record(record)
-        self._spilled.written(message.job_id for message in messages)
+        self._spilled.written(messages)
         if synced:
             self._disk.synced()
             self._loose.synced()
@@ -122,17 +130,18 @@ class MemoryOutbox:
             elif self._disk.failure:
                 self._owed.append(entry)
             else:
-                self._remove(entry)
+                self._ledger.delivered += self._remove(entry)
                 self._loose.removed([entry.message.job_id])
 
-    async def renumber(self, entry: Entry, seq: int) -> Entry:
-        if self._spilled.holds(entry):
-            return self._spilled.renumber(entry, seq)
-        self._begin()
-        renumbered = msgspec.structs.replace(entry, message=msgspec.structs.replace(entry.message, seq=seq))
-        if self._current(entry):
-            self._put(renumbered)
-        return renumbered
+    async def renumber(self, renumbered: Sequence[tuple[Entry, int]]) -> None:
+        if not all(self._spilled.holds(entry) for entry, _ in renumbered):
+            self._begin()
+        self._disk.renumberings += 1
+        for entry, seq in renumbered:
+            if self._spilled.holds(entry):
+                self._spilled.renumber(entry, seq)
+            elif self._current(entry):
+                self._put(msgspec.structs.replace(entry, message=msgspec.structs.replace(entry.message, seq=seq)))
 
     async def reject(self, entry: Entry, status: int, reason: str, at: float) -> None:
         self._begin()
@@ -147,13 +156,18 @@ class MemoryOutbox:
             at=at,
             body=encode(msgspec.structs.replace(message.update, job_id=message.job_id, seq=message.seq)),
         )
+        self._disk.buried[letter.letter_id] = message
         self._set_letter(letter.letter_id, letter)
-        self._disk.changed(lambda: self._set_letter(letter.letter_id, None))
         self._bound_letters()
-        await self.delivered(entry)
+        if self._spilled.holds(entry):
+            self._spilled.rejected(entry)
+        else:
+            self._ledger.dead += self._remove(entry)
+        self._disk.synced()
 
     async def figures(self) -> Figures:
-        entries = [entry for lane in self._disk.lanes.values() for entry in lane.values()]
+        owed = [entry for entry in self._owed if self._current(entry)]
+        entries = [entry for lane in self._disk.lanes.values() for entry in lane.values() if entry not in owed]
         kinds = [entry.message.kind for entry in entries]
         oldest = min(entries, key=lambda entry: entry.entry_id, default=None)
         return Figures(
@@ -164,10 +178,39 @@ class MemoryOutbox:
             bytes_used=self._disk.used_bytes,
             oldest_wall=oldest.message.taken.wall if oldest else None,
             in_memory=len(self._spilled.waiting()),
+            ledger=self._ledger + self._spilled.ledger + Ledger(delivered=len(owed)),
         )
 
     async def dead_letters(self) -> Sequence[DeadLetter]:
         return list(self._disk.letters.values())
+
+    async def retry_letters(self, letter_ids: Sequence[int] | None) -> Mapping[int, str]:
+        self._begin()
+        jobs = {}
+        for letter_id in self._known_letters(letter_ids):
+            message = self._disk.buried[letter_id]
+            self._set_letter(letter_id, None)
+            again = msgspec.structs.replace(message, kind="state", retried=True)
+            self._disk.last_id += 1
+            self._put(Entry(entry_id=self._disk.last_id, message=again))
+            self._ledger.accepted += 1
+            self._ledger.letters_retried += 1
+            jobs[letter_id] = again.job_id
+        self._disk.synced()
+        return jobs
+
+    async def delete_letters(self, letter_ids: Sequence[int] | None) -> Sequence[int]:
+        self._begin()
+        gone = self._known_letters(letter_ids)
+        for letter_id in gone:
+            self._set_letter(letter_id, None)
+        self._ledger.letters_deleted += len(gone)
+        self._disk.synced()
+        return gone
+
+    def _known_letters(self, letter_ids: Sequence[int] | None) -> list[int]:
+        wanted = self._disk.letters if letter_ids is None else dict.fromkeys(letter_ids)
+        return sorted(letter_id for letter_id in wanted if letter_id in self._disk.letters)
 
     async def close(self) -> None:
         self._disk.synced()
@@ -178,7 +221,7 @@ class MemoryOutbox:
         if self._disk.failure:
             raise OutboxFull(f"cannot write the outbox: {self._disk.failure}")
         for entry in self._owed:
-            self._remove(entry)
+            self._ledger.delivered += self._remove(entry)
         self._owed.clear()
 
     def _make_room(self, messages: Sequence[Message], records: Sequence[JobRecord]) -> None:
@@ -195,7 +238,7 @@ class MemoryOutbox:
         if over > 0:
             raise room.at_the_cap(self._cap)
         for victim in victims:
-            self._remove(victim)
+            self._ledger.evicted += self._remove(victim)
 
     def _samples(self) -> list[Entry]:
         return [e for lane in self._disk.lanes.values() for e in lane.values() if e.message.kind == "sample"]
@@ -206,12 +249,15 @@ class MemoryOutbox:
         old = next((entry for entry in lane.values() if entry.message.kind == "progress"), None)
         if old is None or message.kind == "sample":
             return
-        samples = [entry for entry in lane.values() if entry.message.kind == "sample"]
-        last = max(samples, key=lambda entry: entry.entry_id, default=None)
-        if room.worth_a_sample(old.message.taken, last.message.taken if last else None):
-            self._put(msgspec.structs.replace(old, message=msgspec.structs.replace(old.message, kind="sample")))
+        samples = sorted((e for e in lane.values() if e.message.kind == "sample"), key=lambda entry: entry.entry_id)
+        first, last = (samples[0].message.taken, samples[-1].message.taken) if samples else (None, None)
+        if room.worth_a_sample(old.message.taken, first, last):
+            sample = msgspec.structs.replace(old, message=msgspec.structs.replace(old.message, kind="sample"))
+            self._put(sample)
+            if len(samples) >= room.MAX_SAMPLES:
+                self._ledger.evicted += sum(map(self._remove, [*samples, sample][1::2]))
         else:
-            self._remove(old)
+            self._ledger.superseded += self._remove(old)
 
     def _current(self, entry: Entry) -> Entry | None:
         """What is kept under the entry's id, if it is still the same message."""
@@ -224,11 +270,14 @@ class MemoryOutbox:
         self._restore(entry, entry)
         self._disk.changed(lambda: self._restore(entry, before))
 
-    def _remove(self, entry: Entry) -> None:
+    def _remove(self, entry: Entry) -> bool:
+        """Whether it was there."""
         kept = self._current(entry)
-        if kept is not None:
-            self._restore(kept, None)
-            self._disk.changed(lambda: self._restore(kept, kept))
+        if kept is None:
+            return False
+        self._restore(kept, None)
+        self._disk.changed(lambda: self._restore(kept, kept))
+        return True
 
     def _restore(self, entry: Entry, before: Entry | None) -> None:
         lane = self._disk.lanes.setdefault(entry.message.job_id, {})
@@ -265,9 +314,12 @@ class MemoryOutbox:
         letters = self._disk.letters
         while len(letters) > 1 and sum(len(e.body) for e in letters.values()) > self._cap * room.DEAD_LETTERS_SHARE:
             self._set_letter(next(iter(letters)), None)
+            self._ledger.letters_evicted += 1
 
     def _set_letter(self, letter_id: int, letter: DeadLetter | None) -> None:
         old = self._disk.letters.pop(letter_id, None)
+        if letter is None:
+            self._disk.buried.pop(letter_id, None)
         self._disk.used_bytes -= room.cost_bytes(len(old.body)) if old else 0
         if letter is not None:
             self._disk.letters[letter_id] = letter

@@ -12,6 +12,11 @@ RANK: dict[Kind, int] = {"state": 0, "progress": 1, "sample": 2}
 """The order in which a job's messages leave; room is made from the other end."""
 SAMPLE_EVERY_SECONDS = 60.0
 """While the hub is away one point a minute is enough for the charts."""
+MAX_SAMPLES = 512
+"""Of one job: as many as a chart shows. So the outbox grows with the number of jobs and not with the outage."""
+_SPAN_SHARE = 1 / 360
+"""Of the time that a job's samples cover: closer they need not be. With every second one given up at MAX_SAMPLES (which
+this share has happen each time that the outage has doubled) they stay evenly apart, the old and the new."""
 ENDED_RECORDS = 4096
 """Ended jobs that are remembered, so that a line after the end is refused also after a restart."""
 RUNNING_RECORDS = 20_000
@@ -23,9 +28,12 @@ _SHARE_OF_KNOWN_JOBS = 0.90
 """The rest is the reserve for ends."""
 
 
-def worth_a_sample(replaced: Moment, last_sample: Moment | None) -> bool:
-    """Whether progress that is being replaced undelivered stays as a sample."""
-    return last_sample is None or age_seconds(last_sample, replaced) >= SAMPLE_EVERY_SECONDS
+def worth_a_sample(replaced: Moment, first_sample: Moment | None, last_sample: Moment | None) -> bool:
+    """Whether progress that is being replaced undelivered stays as a sample, beside the job's first and last one."""
+    if first_sample is None or last_sample is None:
+        return True
+    apart = max(SAMPLE_EVERY_SECONDS, age_seconds(first_sample, replaced) * _SPAN_SHARE)
+    return age_seconds(last_sample, replaced) >= apart
 
 
 def cost_bytes(body: int) -> int:

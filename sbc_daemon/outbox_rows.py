@@ -1,5 +1,6 @@
 """The outbox's messages, records and letters as rows. Runs statements; knows nothing of files, threads or failures."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from msgspec import structs
 
 from sbc_daemon import outbox_room as room
 from sbc_daemon import outbox_tables as tables
+from sbc_daemon.ledger import Ledger
 from sbc_daemon.message import Kind, Message
 from sbc_daemon.outbox import DeadLetter, Entry, JobRecord
 from sbc_daemon.outbox_seal import BrokenSeal, sealed, unsealed
@@ -28,13 +30,18 @@ def key(entry: Entry) -> Key:
 
 
 class Rows:
-    """`keep`, `renumber` and `bury` change several rows: call them within a transaction."""
+    """What changes several rows (`keep`, `renumber`, `reject`, the letters) is to be called within a transaction.
 
-    def __init__(self, run: Run, used_bytes: Callable[[], int], cap: int) -> None:
+    `ledger` counts what is done; it is the caller's to take that back where the transaction fails.
+    """
+
+    def __init__(self, run: Run, used_bytes: Callable[[], int], cap: int, ledger: Ledger) -> None:
         self._run = run
         self._used_bytes = used_bytes
         self._cap = cap
+        self._ledger = ledger
         self._saves = 0
+        self._last_letter = 0
 
     def keep(self, messages: Sequence[Message], records: Sequence[JobRecord]) -> None:
         """Raises OutboxFull where they have no room."""
@@ -45,6 +52,7 @@ class Rows:
                 self._supersede_progress(message.job_id)
             rank = room.RANK[message.kind]
             self._run(tables.INSERT, message.job_id, rank, message.seq, message.taken.wall, sealed(body))
+            self._ledger.accepted += 1
         self._save(records)
 
     def first(self, job_id: str, done: Collection[Key], *, without_progress: bool) -> Entry | None:
@@ -57,26 +65,31 @@ class Rows:
                 if (message.job_id, message.seq) != (job_id, seq):
                     raise BrokenSeal("it is another one than was written there")
             except (msgspec.DecodeError, ValueError, KeyError) as error:
-                self._run(tables.BURY, job, seq, 0, f"cannot be read: {error}", 0.0, body)
-                self._run(tables.REMOVE, entry_id, seq)
+                self._bury(job, seq, 0, f"cannot be read: {error}", 0.0, body)
+                self._ledger.dead += len(self._run(tables.REMOVE, entry_id, seq))
                 return self.first(job_id, done, without_progress=without_progress)
             return Entry(entry_id=entry_id, message=message)
         return None
 
-    def remove(self, keys: Iterable[Key]) -> None:
-        for entry_id, seq in keys:
-            self._run(tables.REMOVE, entry_id, seq)
+    def renumber(self, renumbered: Iterable[tuple[Entry, int]]) -> None:
+        for entry, seq in renumbered:
+            self._run(tables.RENUMBER, seq, sealed(encode(structs.replace(entry.message, seq=seq))), *key(entry))
 
-    def renumber(self, entry: Entry, seq: int) -> Entry:
-        message = structs.replace(entry.message, seq=seq)
-        self._run(tables.RENUMBER, seq, sealed(encode(message)), *key(entry))
-        return structs.replace(entry, message=message)
+    def reject(self, entry: Entry, status: int, reason: str, at: float) -> None:
+        self._ledger.dead += len(self._run(tables.REMOVE, *key(entry)))
+        message = entry.message
+        self._bury(message.job_id, message.seq, status, reason, at, sealed(encode(message)))
+        self._bound_letters()
 
-    def bury(self, message: Message, status: int, reason: str, at: float) -> None:
-        self._run(tables.BURY, message.job_id, message.seq, status, reason, at, sealed(encode(message)))
+    def _bury(self, job_id: str, seq: int, status: int, reason: str, at: float, body: bytes) -> None:
+        buried = self._run(tables.BURY, self._last_letter, job_id, seq, status, reason, at, body)
+        self._last_letter = int(buried[0][0])
+
+    def _bound_letters(self) -> None:
         count, total = self._run(tables.LETTER_BYTES)[0]
         while count > 1 and total > self._cap * room.DEAD_LETTERS_SHARE:
             self._run(tables.FORGET_LETTER)
+            self._ledger.letters_evicted += 1
             count, total = self._run(tables.LETTER_BYTES)[0]
 
     def letters(self) -> list[DeadLetter]:
@@ -84,6 +97,35 @@ class Rows:
             DeadLetter(letter_id=i, job_id=job, seq=seq, status=status, reason=reason, at=at, body=_as_sent(message))
             for i, job, seq, status, reason, at, message in self._run(tables.LETTERS)
         ]
+
+    def retry(self, letter_ids: Sequence[int] | None) -> dict[int, str]:
+        jobs = {}
+        for letter_id, body in self._letter_messages(letter_ids):
+            message = _readable(body)
+            if message is None:
+                continue
+            self._run(tables.TAKE_LETTER, letter_id)
+            again = structs.replace(message, kind="state", retried=True)
+            self._run(
+                tables.INSERT, again.job_id, room.RANK["state"], again.seq, again.taken.wall, sealed(encode(again))
+            )
+            self._ledger.accepted += 1
+            self._ledger.letters_retried += 1
+            jobs[letter_id] = again.job_id
+        return jobs
+
+    def _letter_messages(self, letter_ids: Sequence[int] | None) -> list[tuple[int, bytes]]:
+        if letter_ids is None:
+            return self._run(tables.LETTER_MESSAGES)
+        return [row for letter_id in letter_ids for row in self._run(tables.LETTER_MESSAGE, letter_id)]
+
+    def delete_letters(self, letter_ids: Sequence[int] | None) -> list[int]:
+        if letter_ids is None:
+            gone = self._run(tables.TAKE_LETTERS)
+        else:
+            gone = [row for letter_id in letter_ids for row in self._run(tables.TAKE_LETTER, letter_id)]
+        self._ledger.letters_deleted += len(gone)
+        return sorted(letter_id for (letter_id,) in gone)
 
     def records(self) -> tuple[JobRecord, ...]:
         """A record that is not as it was written has an empty snapshot, which nobody can read."""
@@ -101,14 +143,20 @@ class Rows:
     def ceiling(self) -> int:
         return sum(seq for (seq,) in self._run(tables.CEILING))
 
-    def counts(self) -> dict[Kind, int]:
-        return {_KINDS[rank]: count for rank, count in self._run(tables.COUNTS) if rank in _KINDS}
+    def counts(self) -> Counter[Kind]:
+        return Counter({_KINDS[rank]: count for rank, count in self._run(tables.COUNTS) if rank in _KINDS})
+
+    def still_there(self, done: Collection[Key]) -> Counter[Kind]:
+        """Of these, which are delivered, so many are in the file yet."""
+        return Counter(_KINDS[rank] for one in done for (rank,) in self._run(tables.STILL_THERE, *one))
 
     def letter_count(self) -> int:
         return sum(count for (count,) in self._run(tables.LETTER_COUNT))
 
-    def oldest_wall(self) -> float | None:
-        return next((wall for (wall,) in self._run(tables.OLDEST)), None)
+    def oldest_wall(self, done: Collection[Key]) -> float | None:
+        """But for what is `done`."""
+        oldest = self._run(tables.OLDEST, len(done) + 1)
+        return next((wall for entry_id, seq, wall in oldest if (entry_id, seq) not in done), None)
 
     def _make_room(self, messages: Sequence[Message], needed: int) -> None:
         """Samples go first, the oldest first of all; then whoever asks is told that it is full."""
@@ -121,6 +169,7 @@ class Rows:
             freed = 0
             for entry_id, length in samples:
                 self._run(tables.REMOVE_ANY, entry_id)
+                self._ledger.evicted += 1
                 freed += length
                 if used - freed + needed <= allowed:
                     break
@@ -129,11 +178,20 @@ class Rows:
         """The job's undelivered progress is older than what comes now: it stays as a sample, or goes."""
         for entry_id, body in self._run(tables.PROGRESS, job_id):
             taken = _taken(body)
-            last = next((_taken(sample) for (sample,) in self._run(tables.LAST_SAMPLE, job_id)), None)
-            if taken is not None and room.worth_a_sample(taken, last):
+            first, last = self._sample(tables.FIRST_SAMPLE, job_id), self._sample(tables.LAST_SAMPLE, job_id)
+            if taken is not None and room.worth_a_sample(taken, first, last):
                 self._run(tables.BECOME_SAMPLE, entry_id)
+                self._bound_samples(job_id)
             else:
                 self._run(tables.REMOVE_ANY, entry_id)
+                self._ledger.superseded += 1
+
+    def _sample(self, statement: str, job_id: str) -> Moment | None:
+        return next((_taken(sample) for (sample,) in self._run(statement, job_id)), None)
+
+    def _bound_samples(self, job_id: str) -> None:
+        if self._run(tables.SAMPLE_COUNT, job_id)[0][0] > room.MAX_SAMPLES:
+            self._ledger.evicted += len(self._run(tables.THIN_SAMPLES, job_id))
 
     def _save(self, records: Sequence[JobRecord]) -> None:
         for record in records:
@@ -159,17 +217,22 @@ def _snapshot(kept: bytes, job_id: str, ended: int) -> bytes:
         return b""
 
 
-def _taken(body: bytes) -> Moment | None:
+def _readable(kept: bytes) -> Message | None:
+    """None where it is not as it was written."""
     try:
-        return _read(body).taken
+        return _read(kept)
     except (msgspec.DecodeError, ValueError):
         return None
 
 
+def _taken(body: bytes) -> Moment | None:
+    message = _readable(body)
+    return None if message is None else message.taken
+
+
 def _as_sent(message: bytes) -> bytes:
     """The JSON of the POST but for its age; the raw bytes where they cannot be read."""
-    try:
-        read = _read(message)
-    except (msgspec.DecodeError, ValueError):
+    read = _readable(message)
+    if read is None:
         return message
     return encode(structs.replace(read.update, job_id=read.job_id, seq=read.seq))

@@ -5,11 +5,13 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
+
+from msgspec import structs
 
 from sbc_daemon import outbox_room as room
 from sbc_daemon.message import Message
@@ -25,15 +27,19 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+_NOTHING = Figures(states=0, progress=0, samples=0, dead_letters=0, bytes_used=0, oldest_wall=None)
+
+
 class SqliteOutbox:
     """`directory` is the state directory, `max_bytes` the cap of the database and its log together."""
 
     def __init__(self, directory: Path, max_bytes: int, clock: Clock) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="outbox")
         self._file = OutboxFile(directory, max_bytes, clock)
-        self._rows = Rows(self._file.run, self._file.used_bytes, self._file.cap)
+        self._rows = Rows(self._file.run, self._file.used_bytes, self._file.cap, self._file.ledger)
         self._spilled = Spillover()
         self._loose = Loose()
+        self._on_disk = _NOTHING
 
     async def open(self) -> Opened:
         return await self._on_thread(self._start)
@@ -56,8 +62,8 @@ class SqliteOutbox:
     async def delivered(self, *entries: Entry) -> None:
         await self._on_thread(lambda: self._delivered(entries))
 
-    async def renumber(self, entry: Entry, seq: int) -> Entry:
-        return await self._on_thread(lambda: self._renumber(entry, seq))
+    async def renumber(self, renumbered: Sequence[tuple[Entry, int]]) -> None:
+        await self._on_thread(lambda: self._renumber(renumbered))
 
     async def reject(self, entry: Entry, status: int, reason: str, at: float) -> None:
         await self._on_thread(lambda: self._reject(entry, status, reason, at))
@@ -67,6 +73,16 @@ class SqliteOutbox:
 
     async def dead_letters(self) -> Sequence[DeadLetter]:
         return await self._on_thread(lambda: self._file.guarded(self._rows.letters))
+
+    async def retry_letters(self, letter_ids: Sequence[int] | None) -> Mapping[int, str]:
+        return await self._on_thread(
+            lambda: self._file.write(lambda: self._rows.retry(letter_ids), synced=True, essential=True)
+        )
+
+    async def delete_letters(self, letter_ids: Sequence[int] | None) -> Sequence[int]:
+        return await self._on_thread(
+            lambda: self._file.write(lambda: self._rows.delete_letters(letter_ids), synced=True, essential=True)
+        )
 
     async def close(self) -> None:
         await self._on_thread(self._file.close)
@@ -96,7 +112,7 @@ class SqliteOutbox:
         except OutboxFull:
             self._spilled.hold(messages)
             raise
-        self._spilled.written(message.job_id for message in messages)
+        self._spilled.written(messages)
         if synced and (messages or records):
             self._loose.synced()
         else:
@@ -152,46 +168,42 @@ class SqliteOutbox:
         with suppress(OutboxFull):
             self._file.write(lambda: None, synced=False, essential=True)
 
-    def _renumber(self, entry: Entry, seq: int) -> Entry:
-        if self._spilled.holds(entry):
-            return self._spilled.renumber(entry, seq)
-        return self._file.write(lambda: self._rows.renumber(entry, seq), synced=True)
+    def _renumber(self, renumbered: Sequence[tuple[Entry, int]]) -> None:
+        on_disk = [one for one in renumbered if not self._spilled.holds(one[0])]
+        if on_disk:
+            self._file.write(lambda: self._rows.renumber(on_disk), synced=False)
+            self._loose.replaced(entry.message.job_id for entry, _ in on_disk)
+        for entry, seq in renumbered:
+            if self._spilled.holds(entry):
+                self._spilled.renumber(entry, seq)
 
     def _reject(self, entry: Entry, status: int, reason: str, at: float) -> None:
-        def bury() -> None:
-            self._rows.bury(entry.message, status, reason, at)
-            self._rows.remove([key(entry)])
-
-        self._file.write(bury, synced=True, essential=True)
+        self._file.write(lambda: self._rows.reject(entry, status, reason, at), synced=True, essential=True)
         self._loose.removed([entry.message.job_id])
         if self._spilled.holds(entry):
-            self._spilled.delivered(entry)
+            self._spilled.rejected(entry)
 
     def _figures(self) -> Figures:
-        in_memory, aside = len(self._spilled.waiting()), len(self._file.moved_aside)
-        try:
-            return self._file.guarded(lambda: self._figures_on_disk(in_memory, aside))
-        except OutboxFull:
-            return Figures(
-                states=0,
-                progress=0,
-                samples=0,
-                dead_letters=0,
-                bytes_used=0,
-                oldest_wall=None,
-                in_memory=in_memory,
-                moved_aside=aside,
-            )
+        with suppress(OutboxFull):
+            self._on_disk = self._file.guarded(self._figures_on_disk)
+        return structs.replace(
+            self._on_disk,
+            in_memory=len(self._spilled.waiting()),
+            moved_aside=len(self._file.moved_aside),
+            ledger=self._on_disk.ledger + self._spilled.ledger,
+        )
 
-    def _figures_on_disk(self, in_memory: int, aside: int) -> Figures:
-        counts = self._rows.counts()
+    def _figures_on_disk(self) -> Figures:
+        owed = self._rows.still_there(self._file.owed)
+        counts = self._rows.counts() - owed
+        ledger = self._file.ledger.copy()
+        ledger.delivered += owed.total()
         return Figures(
-            states=counts.get("state", 0),
-            progress=counts.get("progress", 0),
-            samples=counts.get("sample", 0),
+            states=counts["state"],
+            progress=counts["progress"],
+            samples=counts["sample"],
             dead_letters=self._rows.letter_count(),
             bytes_used=self._file.used_bytes(),
-            oldest_wall=self._rows.oldest_wall(),
-            in_memory=in_memory,
-            moved_aside=aside,
+            oldest_wall=self._rows.oldest_wall(self._file.owed),
+            ledger=ledger,
         )

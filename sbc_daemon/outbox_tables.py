@@ -49,16 +49,24 @@ FIRST = """SELECT entry_id, job_id, rank, seq, message FROM entry
 """The lane in its order; the second parameter leaves progress out."""
 PROGRESS = "SELECT entry_id, message FROM entry WHERE job_id = ? AND rank = 1"
 LAST_SAMPLE = "SELECT message FROM entry WHERE job_id = ? AND rank = 2 ORDER BY entry_id DESC LIMIT 1"
+FIRST_SAMPLE = "SELECT message FROM entry WHERE job_id = ? AND rank = 2 ORDER BY entry_id LIMIT 1"
+SAMPLE_COUNT = "SELECT count(*) FROM entry WHERE job_id = ? AND rank = 2"
+THIN_SAMPLES = """DELETE FROM entry WHERE entry_id IN (SELECT entry_id FROM
+    (SELECT entry_id, row_number() OVER (ORDER BY entry_id) AS place FROM entry WHERE job_id = ? AND rank = 2)
+    WHERE place % 2 = 0) RETURNING entry_id"""
+"""Every second one of the job's."""
 BECOME_SAMPLE = "UPDATE entry SET rank = 2 WHERE entry_id = ?"
-REMOVE = "DELETE FROM entry WHERE entry_id = ? AND seq = ?"
-"""With `seq`: an id may have been given to a newer message meanwhile."""
+REMOVE = "DELETE FROM entry WHERE entry_id = ? AND seq = ? RETURNING rank"
+"""With `seq`: an id may have been given to a newer message meanwhile. A row for what was there."""
 REMOVE_ANY = "DELETE FROM entry WHERE entry_id = ?"
 RENUMBER = "UPDATE entry SET seq = ?, message = ? WHERE entry_id = ? AND seq = ?"
 WAITING = "SELECT job_id FROM entry GROUP BY job_id ORDER BY min(entry_id)"
 KNOWN = "SELECT 1 FROM entry WHERE job_id = ? LIMIT 1"
 OLDEST_SAMPLES = "SELECT entry_id, length(message) FROM entry WHERE rank = 2 ORDER BY entry_id LIMIT 256"
+STILL_THERE = "SELECT rank FROM entry WHERE entry_id = ? AND seq = ?"
 COUNTS = "SELECT rank, count(*) FROM entry GROUP BY rank"
-OLDEST = "SELECT taken_wall FROM entry ORDER BY entry_id LIMIT 1"
+COUNT = "SELECT count(*) FROM entry"
+OLDEST = "SELECT entry_id, seq, taken_wall FROM entry ORDER BY entry_id LIMIT ?"
 
 SAVE_JOB = """INSERT INTO job (job_id, saved, ended, snapshot)
     VALUES (?, (SELECT coalesce(max(saved), 0) + 1 FROM job WHERE ended = ?), ?, ?)
@@ -72,8 +80,14 @@ RAISE_CEILING = """INSERT INTO ceiling (only_row, seq) VALUES (1, ?)
     ON CONFLICT (only_row) DO UPDATE SET seq = max(seq, excluded.seq)"""
 CEILING = "SELECT seq FROM ceiling"
 
-BURY = "INSERT INTO letter (job_id, seq, status, reason, at, message) VALUES (?, ?, ?, ?, ?, ?)"
+BURY = """INSERT INTO letter (letter_id, job_id, seq, status, reason, at, message)
+    VALUES (max(?, (SELECT coalesce(max(letter_id), 0) FROM letter)) + 1, ?, ?, ?, ?, ?, ?) RETURNING letter_id"""
+"""Above the parameter too: who names a letter that is gone must not hit another."""
 LETTERS = "SELECT letter_id, job_id, seq, status, reason, at, message FROM letter ORDER BY letter_id"
+LETTER_MESSAGES = "SELECT letter_id, message FROM letter ORDER BY letter_id"
+LETTER_MESSAGE = "SELECT letter_id, message FROM letter WHERE letter_id = ?"
+TAKE_LETTER = "DELETE FROM letter WHERE letter_id = ? RETURNING letter_id"
+TAKE_LETTERS = "DELETE FROM letter RETURNING letter_id"
 LETTER_COUNT = "SELECT count(*) FROM letter"
 LETTER_BYTES = "SELECT count(*), coalesce(sum(length(message)), 0) FROM letter"
 FORGET_LETTER = "DELETE FROM letter WHERE letter_id = (SELECT min(letter_id) FROM letter)"

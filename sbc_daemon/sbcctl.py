@@ -4,57 +4,62 @@ Starts fast: the standard library and msgspec only.
 """
 
 import argparse
-import http.client
 import json
-import socket
+import os
+import shutil
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
+from sbc_daemon import sbcctl_letters
 from sbc_daemon import sbcctl_views as views
 from sbc_daemon.config import DEFAULT_PATH, PREFIX, SidecarSettings
-from sbc_daemon.status import Letter, Status
+from sbc_daemon.doctor import diagnose
+from sbc_daemon.doctor_finding import exit_code, told
+from sbc_daemon.sbcctl_ask import FINE, NEEDS_A_LOOK, NO_DAEMON, CannotAsk, ask_raw, decoded, say
+from sbc_daemon.status import Status
 from telemetry_common import __version__, settings
 from telemetry_common.contract import MAX_LINE_BYTES
 from telemetry_common.text import printable
 
-FINE, NEEDS_A_LOOK, NO_DAEMON = 0, 1, 2
-ANSWER_SECONDS = 10.0
+__all__ = ["FINE", "NEEDS_A_LOOK", "NO_DAEMON", "main", "parser"]
+
 _ACK = "sbcctl"
+_CLEAR = "\x1b[H\x1b[2J"
 
 _EPILOG = """\
-exit codes: 0 all is well; 1 something needs a look (hub unreachable, messages held or refused, a line not taken);
-2 the daemon cannot be asked.
+exit codes: 0 all is well; 1 something needs a look (hub unreachable, messages held or refused, a job that the hub has
+ended otherwise, a line not taken); 2 the daemon cannot be asked.
 
 examples:
   sbcctl status
+  sbcctl status --watch
   sbcctl status --json | python3 -m json.tool
   sbcctl send '{"job_id": "backup-vm1-1", "status": "running", "bytes_transferred": 1073741824}'
   sbcctl dead-letters list
   sbcctl dead-letters show 3
+  sbcctl dead-letters retry --all
+  sbcctl doctor
 """
-
-
-class CannotAsk(Exception):
-    """Fit to be shown as it is."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
+    asked_for = arguments.config != Path(DEFAULT_PATH)
     try:
-        sidecar = settings.load(
-            SidecarSettings, arguments.config, PREFIX, must_exist=arguments.config != Path(DEFAULT_PATH)
-        )
-        code: int = arguments.act(arguments, sidecar)
+        if arguments.act is None:
+            return _doctor(arguments, must_exist=asked_for)
+        sidecar = settings.load(SidecarSettings, arguments.config, PREFIX, must_exist=asked_for)
+        done: int = arguments.act(arguments, sidecar)
     except (CannotAsk, settings.SettingsError) as error:
         print(f"sbcctl: {error}", file=sys.stderr)
-        return NO_DAEMON
+        return error.code if isinstance(error, CannotAsk) else NO_DAEMON
     except BrokenPipeError:
         return FINE
-    return code
+    return done
 
 
 def parser() -> argparse.ArgumentParser:
@@ -70,42 +75,100 @@ def parser() -> argparse.ArgumentParser:
         "--config", type=Path, default=Path(DEFAULT_PATH), metavar="PATH", help=f"default: {DEFAULT_PATH}"
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    status = commands.add_parser("status", parents=[common], help="jobs, outbox, hub link, last error")
-    status.add_argument("--json", action="store_true", help="all of it, for programs")
-    status.set_defaults(act=_status)
+    _add_status(commands, common)
     send = commands.add_parser("send", parents=[common], help="report one line, and show whether it is safe on disk")
     send.add_argument("line", metavar="LINE", help="a JSON object, as a producer writes it to the progress socket")
     send.set_defaults(act=_send)
-    letters = commands.add_parser("dead-letters", help="messages that the hub refused for good")
-    actions = letters.add_subparsers(required=True, metavar="list | show ID")
-    listing = actions.add_parser("list", parents=[common], help="one line each, with the hub's reason")
-    listing.set_defaults(act=_list_letters)
-    show = actions.add_parser("show", parents=[common], help="one of them, with its body")
-    show.add_argument("letter_id", metavar="ID", type=int)
-    show.set_defaults(act=_show_letter)
+    sbcctl_letters.add_to(commands, common)
+    doctor = commands.add_parser(
+        "doctor",
+        parents=[common],
+        help="is everything there that a report needs on its way to the hub? a line a check",
+        description="Checks the way of a report from a producer to the hub, changes nothing, and says what to do. "
+        "As root it can tell most. Exit codes: 0 all is well as far as could be told, 1 a warning, 2 something fails.",
+    )
+    doctor.add_argument("--json", action="store_true", help="for programs")
+    doctor.set_defaults(act=None)
     return top
 
 
+def _add_status(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", common: argparse.ArgumentParser
+) -> None:
+    status = commands.add_parser("status", parents=[common], help="jobs, outbox, hub link, last error")
+    status.add_argument("--json", action="store_true", help="all of it, for programs; with --watch a line each time")
+    status.add_argument(
+        "--watch",
+        type=_seconds,
+        nargs="?",
+        const=2.0,
+        metavar="SECONDS",
+        help="look again and again until interrupted, every 2 s or as often as said",
+    )
+    status.set_defaults(act=_status)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0.1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError("expected 0.1 to 3600 seconds")
+    return seconds
+
+
 def _status(arguments: argparse.Namespace, sidecar: SidecarSettings) -> int:
-    raw = _ask(sidecar, "/status")
-    status = _decode(raw, Status)
-    print(json.dumps(json.loads(raw)) if arguments.json else views.status(status))
-    return NEEDS_A_LOOK if views.troubles(status) else FINE
+    if arguments.watch is None:
+        shown, code = _look(arguments, sidecar)
+        print(shown)
+        return code
+    try:
+        while True:
+            _show_anew(arguments, sidecar)
+            time.sleep(arguments.watch)
+    except KeyboardInterrupt:
+        return FINE
 
 
-def _list_letters(_arguments: argparse.Namespace, sidecar: SidecarSettings) -> int:
-    letters = _decode(_ask(sidecar, "/dead-letters"), list[Letter])
-    print(views.letters(letters))
-    return NEEDS_A_LOOK if letters else FINE
+def _look(arguments: argparse.Namespace, sidecar: SidecarSettings) -> tuple[str, int]:
+    raw = ask_raw(sidecar.socket.control, "/status")
+    status = decoded(raw, Status)
+    shown = (
+        json.dumps(json.loads(raw))
+        if arguments.json
+        else views.status(status, views.STYLED if _styled() else views.PLAIN)
+    )
+    return shown, NEEDS_A_LOOK if views.troubles(status) else FINE
 
 
-def _show_letter(arguments: argparse.Namespace, sidecar: SidecarSettings) -> int:
-    print(views.letter(_decode(_ask(sidecar, f"/dead-letters/{arguments.letter_id}"), Letter)))
-    return FINE
+def _show_anew(arguments: argparse.Namespace, sidecar: SidecarSettings) -> None:
+    """A daemon that is away is looked for again: it may be just restarting."""
+    try:
+        shown = _look(arguments, sidecar)[0]
+    except CannotAsk as problem:
+        if arguments.json:
+            raise
+        shown = f"sbcctl: {problem}"
+    if sys.stdout.isatty() and not arguments.json:
+        shown = _CLEAR + views.fitting(shown, shutil.get_terminal_size().lines - 1)
+    print(shown, flush=True)
+
+
+def _styled() -> bool:
+    """Plain where a program reads along, or where the user wants it so (no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _doctor(arguments: argparse.Namespace, *, must_exist: bool) -> int:
+    findings = diagnose(arguments.config, must_exist=must_exist)
+    code = exit_code(findings)
+    if arguments.json:
+        print(json.dumps({"exit_code": code, "findings": msgspec.to_builtins(findings)}))
+    else:
+        print(told(findings))
+    return code
 
 
 def _send(arguments: argparse.Namespace, sidecar: SidecarSettings) -> int:
-    answer = _say(sidecar.socket.path, _with_ack(arguments.line))
+    answer = say(sidecar.socket.path, _with_ack(arguments.line))
     print(printable(answer.decode("utf-8", "replace").rstrip("\n")))
     try:
         said = msgspec.json.decode(answer)
@@ -126,65 +189,6 @@ def _with_ack(line: str) -> bytes:
     if len(asking) > MAX_LINE_BYTES:
         raise CannotAsk(f"cannot send this line: it is longer than {MAX_LINE_BYTES} bytes")
     return asking
-
-
-def _say(path: str, line: bytes) -> bytes:
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(ANSWER_SECONDS)
-        try:
-            connection.connect(path)
-            connection.sendall(line)
-            with connection.makefile("rb") as answers:
-                answer = answers.readline(1 << 20)
-        except OSError as error:
-            raise _no_daemon(path, error) from None
-    if not answer:
-        raise CannotAsk(f"cannot get an answer at {path}: the daemon closed the connection")
-    return answer
-
-
-def _ask(sidecar: SidecarSettings, target: str) -> bytes:
-    path = sidecar.socket.control
-    connection = _UnixConnection(path)
-    try:
-        connection.request("GET", target)
-        response = connection.getresponse()
-        body = response.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise _no_daemon(path, error) from None
-    finally:
-        connection.close()
-    if response.status != http.client.OK:
-        raise CannotAsk(printable(body.decode("utf-8", "replace")))
-    return body
-
-
-def _no_daemon(path: str, error: Exception) -> CannotAsk:
-    cure: dict[type[Exception], str] = {
-        FileNotFoundError: "is sbc-daemon running? (systemctl status sbc-daemon)",
-        ConnectionRefusedError: "is sbc-daemon running? (systemctl status sbc-daemon)",
-        PermissionError: "be root or a member of group sbc",
-        TimeoutError: f"no answer within {ANSWER_SECONDS:g} s (journalctl -u sbc-daemon)",
-    }
-    return CannotAsk(f"cannot reach the daemon at {path}: {cure.get(type(error), error)}")
-
-
-def _decode(raw: bytes, kind: Any) -> Any:
-    try:
-        return msgspec.json.decode(raw, type=kind)
-    except msgspec.DecodeError as error:
-        raise CannotAsk(f"cannot read the daemon's answer ({error}): is it another version than this sbcctl?") from None
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=ANSWER_SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from msgspec import structs
 
+from sbc_daemon.ledger import Ledger
 from sbc_daemon.message import Message
 from sbc_daemon.outbox import Entry
 
@@ -19,10 +20,14 @@ class Spillover:
         self._newest: dict[str, Entry] = {}
         self._sent: set[str] = set()
         self._last_id = 0
+        self.ledger = Ledger()
+        """Of what is held here; what moves on to the disk is counted there, and here no more."""
 
     def hold(self, messages: Iterable[Message]) -> None:
         for message in messages:
             self._last_id -= 1
+            self._overtake(message)
+            self.ledger.accepted += 1
             self._newest.pop(message.job_id, None)
             self._newest[message.job_id] = Entry(entry_id=self._last_id, message=message)
             self._sent.discard(message.job_id)
@@ -32,13 +37,26 @@ class Spillover:
     def _give_up_one(self) -> None:
         """The oldest that is no job's end, else the oldest."""
         job_id = next((j for j, entry in self._newest.items() if not entry.message.final), next(iter(self._newest)))
-        self.written([job_id])
+        self.ledger.evicted += self.pending(job_id) is not None
+        self._forget(job_id)
 
-    def written(self, job_ids: Iterable[str]) -> None:
-        """Something newer of these jobs is on the disk: what was held here is overtaken."""
-        for job_id in job_ids:
-            self._newest.pop(job_id, None)
-            self._sent.discard(job_id)
+    def written(self, messages: Iterable[Message]) -> None:
+        """These are on the disk: what was held here of their jobs is overtaken, or is one of them."""
+        for message in messages:
+            self._overtake(message)
+            self._forget(message.job_id)
+
+    def _overtake(self, message: Message) -> None:
+        """What waits here of its job gives way to it. The same message, kept once more, was never accepted twice."""
+        held = self.pending(message.job_id)
+        if held is not None and held.message.seq == message.seq:
+            self.ledger.accepted -= 1
+        elif held is not None:
+            self.ledger.superseded += 1
+
+    def _forget(self, job_id: str) -> None:
+        self._newest.pop(job_id, None)
+        self._sent.discard(job_id)
 
     def pending(self, job_id: str) -> Entry | None:
         return None if job_id in self._sent else self._newest.get(job_id)
@@ -51,17 +69,24 @@ class Spillover:
         return entry.entry_id < 0
 
     def delivered(self, entry: Entry) -> None:
-        job_id = entry.message.job_id
-        newest = self._newest.get(job_id)
-        if newest is not None and newest.entry_id == entry.entry_id:
-            self._sent.add(job_id)
+        self.ledger.delivered += self._settled(entry)
 
-    def renumber(self, entry: Entry, seq: int) -> Entry:
-        renumbered = structs.replace(entry, message=structs.replace(entry.message, seq=seq))
+    def rejected(self, entry: Entry) -> None:
+        self.ledger.dead += self._settled(entry)
+
+    def _settled(self, entry: Entry) -> bool:
+        """Whether it was still waiting here; now it is not."""
+        job_id = entry.message.job_id
+        pending = self.pending(job_id)
+        if pending is None or pending.entry_id != entry.entry_id:
+            return False
+        self._sent.add(job_id)
+        return True
+
+    def renumber(self, entry: Entry, seq: int) -> None:
         newest = self._newest.get(entry.message.job_id)
         if newest is not None and newest.entry_id == entry.entry_id:
-            self._newest[entry.message.job_id] = renumbered
-        return renumbered
+            self._newest[entry.message.job_id] = structs.replace(entry, message=structs.replace(entry.message, seq=seq))
 
     def waiting(self) -> list[str]:
         return [job_id for job_id in self._newest if job_id not in self._sent]

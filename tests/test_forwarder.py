@@ -140,6 +140,62 @@ def test_a_stale_sample_counts_as_delivered(world: World) -> None:
     world.play(story)
 
 
+def test_a_dead_letter_is_taken_once_its_fault_is_mended(world: World) -> None:
+    async def story(w: World) -> None:
+        w.hub.special["job-1"] = [Answer(status=400, detail="no")]
+        await w.keep(end(1))
+        await asyncio.sleep(1.0)
+        await w.retry()
+        await asyncio.sleep(1.0)
+        assert await w.empty()
+        assert w.hub.stored["job-1"] == 1
+        assert await w.outbox.dead_letters() == []
+
+    world.play(story)
+
+
+def test_a_dead_letter_that_is_refused_again_is_one_again(world: World) -> None:
+    async def story(w: World) -> None:
+        w.hub.special["job-1"] = [Answer(status=400, detail="no"), Answer(status=422, detail="still no")]
+        await w.keep(message(1))
+        await asyncio.sleep(1.0)
+        await w.retry()
+        await asyncio.sleep(1.0)
+        (letter,) = await w.outbox.dead_letters()
+        assert (letter.seq, letter.reason) == (1, "422 still no")
+
+    world.play(story)
+
+
+def test_an_old_dead_letter_never_becomes_the_newest_at_the_hub(world: World) -> None:
+    async def story(w: World) -> None:
+        w.hub.special["job-1"] = [Answer(status=400, detail="no")]
+        await w.keep(message(1), message(2))
+        await asyncio.sleep(1.0)
+        await w.retry()
+        await asyncio.sleep(1.0)
+        assert await w.empty()
+        assert w.hub.seqs() == [1, 2, 1]
+        assert w.hub.stored["job-1"] == 2
+
+    world.play(story)
+
+
+def test_a_jobs_end_that_was_a_dead_letter_wins_over_any_stored_seq(world: World) -> None:
+    async def story(w: World) -> None:
+        w.hub.special["job-1"] = [Answer(status=400, detail="no")]
+        await w.keep(end(1))
+        await asyncio.sleep(1.0)
+        w.hub.stored["job-1"] = 10**17
+        await w.retry()
+        await asyncio.sleep(1.0)
+        assert await w.empty()
+        assert w.hub.posts[-1].update.status == "completed"
+        assert w.hub.stored["job-1"] == 10**17 + 1
+
+    world.play(story)
+
+
 def test_a_hub_that_calls_everything_stale_is_asked_slowly(world: World) -> None:
     async def story(w: World) -> None:
         w.hub.special["job-1"] = [ok("stale", seq=2**63 - 1)] * 10_000

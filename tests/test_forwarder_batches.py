@@ -52,6 +52,28 @@ def test_ten_thousand_jobs_are_up_to_date_within_ten_seconds_of_the_hubs_return(
     world.play(story)
 
 
+@pytest.mark.parametrize("batches", [True, False], ids=["in batches", "one by one"])
+def test_after_a_lost_outbox_ten_thousand_jobs_are_renumbered_in_few_writes(world: World, batches: bool) -> None:
+    """None of them synced: the sync for each was what cost the time."""
+
+    async def story(w: World) -> None:
+        jobs = 10_000 if batches else 500
+        w.hub.up = False
+        await w.keep(*(message(n, job=f"j{n}") for n in range(1, jobs + 1)))
+        w.hub.stored = {f"j{n}": 10**17 + n for n in range(1, jobs + 1)}
+        if not batches:
+            w.hub.said_of_batches = [Answer(status=404)] * 10
+        await outage(w)
+        synced, written = w.disk.syncs, w.disk.renumberings
+        await asyncio.sleep(20.0)
+        assert await w.empty()
+        assert all(w.hub.stored[f"j{n}"] > 10**17 + n for n in range(1, jobs + 1))
+        assert w.disk.renumberings - written <= (jobs / 500 + 5 if batches else jobs)
+        assert w.disk.syncs - synced <= 3
+
+    world.play(story)
+
+
 def test_a_lone_state_change_is_a_post_of_its_own_also_while_a_backlog_drains(world: World) -> None:
     async def story(w: World) -> None:
         w.hub.up = False

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sbc_daemon.config import Hub
 from sbc_daemon.hub_access import HubAccess
 from sbc_daemon.hub_link import MAX_ANSWER_BYTES, HttpHubLink
 from telemetry_common import __version__
+from tests.support.certificates import authority, server
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Serve = Callable[[Handler], Awaitable[str]]
@@ -40,9 +42,9 @@ async def serve() -> AsyncIterator[Serve]:
 
 @contextlib.asynccontextmanager
 async def link_to(
-    url: str, timeout_seconds: float = 5.0, access: HubAccess | None = None
+    url: str, timeout_seconds: float = 5.0, access: HubAccess | None = None, proxy: str | None = None
 ) -> AsyncIterator[HttpHubLink]:
-    link = HttpHubLink(url, timeout_seconds, access or HubAccess(Hub()))
+    link = HttpHubLink(url, timeout_seconds, access or HubAccess(Hub()), proxy)
     yield link
     await link.close()
 
@@ -189,6 +191,12 @@ async def test_a_refused_connection_is_unreachable() -> None:
     assert "127.0.0.1" in answer.detail
 
 
+async def test_who_cannot_be_reached_is_said_in_plain_words() -> None:
+    port = closed_port()
+    async with link_to(f"http://127.0.0.1:{port}") as link:
+        assert (await link.post("j", b"{}")).detail == f"cannot connect to 127.0.0.1:{port}: connection refused"
+
+
 async def test_a_name_that_does_not_resolve_or_a_bad_url_is_unreachable() -> None:
     for url in ("http://no.such.host.invalid", "http://[bad", "nonsense"):
         async with link_to(url) as link:
@@ -249,3 +257,89 @@ async def test_proxy_variables_are_ignored(serve: Serve, monkeypatch: pytest.Mon
         monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port()}")
     async with link_to(await serve(take)) as link:
         assert (await link.post("j", b"{}")).status == 204
+
+
+class Proxy:
+    """An HTTP proxy with one hub behind it, whatever it is asked for; or one that refuses (`status`)."""
+
+    def __init__(self, hub_port: int, status: str = "200 yes") -> None:
+        self.asked: list[str] = []
+        self._hub_port = hub_port
+        self._status = status
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.asked.append(head.split(b"\r\n")[0].decode())
+        if not self._status.startswith("200"):
+            writer.write(f"HTTP/1.1 {self._status}\r\nContent-Length: 0\r\n\r\n".encode())
+            writer.close()
+            return
+        inner_reader, inner = await asyncio.open_connection("127.0.0.1", self._hub_port)
+        if head.startswith(b"CONNECT"):
+            writer.write(b"HTTP/1.1 200 yes\r\n\r\n")
+        else:
+            inner.write(head)
+        await asyncio.gather(self._pass_on(reader, inner), self._pass_on(inner_reader, writer))
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+@contextlib.asynccontextmanager
+async def running(proxy: Proxy) -> AsyncIterator[str]:
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server.close()
+
+
+async def test_a_proxy_that_is_configured_is_gone_through(serve: Serve) -> None:
+    async def take(_request: web.Request) -> web.Response:
+        return web.Response(status=204, headers={"Telemetry-Seq": "7"})
+
+    proxy = Proxy(int((await serve(take)).rpartition(":")[2]))
+    async with running(proxy) as url, link_to("http://hub.example:8082", proxy=url) as link:
+        answer = await link.post("j", b"{}")
+    assert (answer.status, answer.headers["telemetry-seq"]) == (204, "7")
+    assert proxy.asked == ["POST http://hub.example:8082/api/v1/telemetry/backup/j HTTP/1.1"]
+
+
+async def test_tls_goes_through_the_proxy_to_the_hub_itself(tmp_path: Path) -> None:
+    ca = authority(tmp_path)
+    pair = server(tmp_path, ca)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(pair.certificate, pair.key)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"{}")
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        await writer.drain()
+
+    hub = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls)
+    proxy = Proxy(hub.sockets[0].getsockname()[1])
+    access = HubAccess(Hub(url="https://hub.example:8082", ca_file=str(ca.certificate)))
+    async with running(proxy) as url, link_to("https://hub.example:8082", access=access, proxy=url) as link:
+        assert (await link.post("j", b"{}")).status == 204
+    assert proxy.asked == ["CONNECT hub.example:8082 HTTP/1.1"]
+    hub.close()
+
+
+async def test_what_a_proxy_refuses_is_no_answer_of_the_hub(tmp_path: Path) -> None:
+    access = HubAccess(Hub(url="https://hub.example:8082", ca_file=str(authority(tmp_path).certificate)))
+    async with (
+        running(Proxy(0, "403 not there")) as url,
+        link_to("https://hub.example:8082", access=access, proxy=url) as link,
+    ):
+        answer = await link.post("j", b"{}")
+    assert answer.failure == "unreachable"
+    assert answer.detail == f"the proxy {url} does not let it pass: 403 not there"
+
+
+def test_a_hub_on_loopback_is_never_asked_through_the_proxy() -> None:
+    hub = Hub(
+        url="https://hub.example", fallback_urls=("http://127.0.0.1:8082", "http://localhost"), proxy_url="http://p"
+    )
+    assert [hub.proxy_for(url) for url in hub.urls] == ["http://p", None, None]

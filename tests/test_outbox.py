@@ -10,6 +10,7 @@ from sbc_daemon import outbox_room
 from sbc_daemon.outbox import Entry, Outbox, OutboxFull, StateDirectoryHeld
 from sbc_daemon.outbox_memory import MemoryDisk, MemoryOutbox
 from sbc_daemon.outbox_sqlite import SqliteOutbox
+from tests.support.balance import assert_balanced
 from tests.support.messages import end, message, progress, record
 from tests.support.virtual_clock import VirtualClock
 
@@ -31,6 +32,7 @@ async def outbox(make: Make) -> AsyncIterator[Outbox]:
     opened = make()
     await opened.open()
     yield opened
+    await assert_balanced(opened)
     await opened.close()
 
 
@@ -162,8 +164,10 @@ async def test_a_renumbered_entry_keeps_its_place(outbox: Outbox) -> None:
     await outbox.keep([message(1), message(2)], [], synced=True)
     entry = await outbox.first("job-1")
     assert entry is not None
-    renumbered = await outbox.renumber(entry, 99)
-    assert await outbox.first("job-1") == renumbered
+    await outbox.renumber([(entry, 99)])
+    renumbered = await outbox.first("job-1")
+    assert renumbered is not None
+    assert (renumbered.entry_id, renumbered.message.seq) == (entry.entry_id, 99)
     assert await drain(outbox) == [("state", 99), ("state", 2)]
 
 

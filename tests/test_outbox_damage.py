@@ -6,8 +6,8 @@ import resource
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from msgspec import Struct
 from sbc_daemon.outbox import Opened, OutboxFull
 from sbc_daemon.outbox_file import NAME
 from sbc_daemon.outbox_sqlite import SqliteOutbox
+from tests.support.balance import assert_balanced
 from tests.support.messages import end, message, progress, record
 from tests.support.virtual_clock import VirtualClock
 
@@ -143,7 +144,9 @@ async def test_damage_found_while_running_begins_anew_above_the_same_ceiling(tmp
     (tmp_path / NAME).write_bytes(os.urandom(8 * MIB))
     await asyncio.gather(*(outbox.first(f"job-{n}") for n in range(1, 1000)))
     await outbox.keep([message(1000)], [], synced=True)
-    assert (await outbox.figures()).moved_aside == 1
+    figures = await assert_balanced(outbox)
+    assert figures.moved_aside == 1
+    assert figures.ledger.lost + figures.ledger.dead == 999
     await outbox.close()
     opened = await start_and_use(tmp_path)
     assert (opened.seq_ceiling, opened.waiting) == (777, ("job-1",))
@@ -236,6 +239,7 @@ async def crowded(small_disk: SmallDisk) -> AsyncIterator[SqliteOutbox]:
     outbox = SqliteOutbox(small_disk.path / "state", 4 * MIB, VirtualClock())
     await outbox.open()
     yield outbox
+    await assert_balanced(outbox)
     await outbox.close()
 
 
@@ -275,7 +279,10 @@ async def test_even_without_the_reserve_what_is_delivered_does_not_come_back(
         entry = await crowded.first(f"filler-{n}")
         assert entry is not None
         await crowded.delivered(entry)
-    assert (await crowded.figures()).states > 0
+    assert (await crowded.figures()).states == 0
+    with sqlite3.connect(small_disk.path / "state" / NAME) as file:
+        assert file.execute("SELECT count(*) FROM entry").fetchone()[0] > 0
+    file.close()
     assert [await crowded.first(f"filler-{n}") for n in range(kept)] == [None] * kept
 
 
@@ -297,6 +304,56 @@ async def test_a_full_disk_that_gets_room_is_used_again(crowded: SqliteOutbox, s
     small_disk.grow()
     await crowded.keep([message(99_999, job="new", size=2000)], [record("new")], synced=True)
     assert (await crowded.figures()).states == kept + 1
+
+
+@contextmanager
+def failing_writes() -> Iterator[None]:
+    """Every write of this process to a file fails in the kernel (EFBIG): an I/O error to SQLite."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+async def refused(change: Awaitable[object]) -> str:
+    try:
+        await change
+    except OutboxFull as full:
+        return str(full)
+    return ""
+
+
+async def test_while_every_write_fails_it_is_told_and_nothing_is_lost_or_comes_back(tmp_path: Path) -> None:
+    outbox = sqlite_outbox(tmp_path)
+    await outbox.open()
+    await outbox.keep([message(1), message(2), message(3, job="other")], [], synced=True)
+    with failing_writes():
+        words = [
+            await refused(outbox.keep([message(4)], [record()], synced=True)),
+            await refused(outbox.raise_ceiling(9)),
+        ]
+        delivered = await outbox.first("job-1")
+        await outbox.delivered(*([delivered] if delivered else []))
+        following = await outbox.first("job-1")
+        figures = await outbox.figures()
+    assert ["cannot write" in said for said in words] == [True, True]
+    assert following is not None
+    assert following.message.seq == 2
+    assert (figures.states, figures.in_memory, figures.ledger.delivered) == (2, 1, 1)
+    assert figures.ledger.waiting == figures.waiting
+    await outbox.keep([message(5)], [record()], synced=True)
+    await assert_balanced(outbox)
+    await outbox.close()
+    again = sqlite_outbox(tmp_path)
+    await again.open()
+    seqs = []
+    while entry := await again.first("job-1"):
+        seqs.append(entry.message.seq)
+        await again.delivered(entry)
+    assert seqs == [2, 5]
+    await again.close()
 
 
 async def test_it_starts_on_a_full_disk(small_disk: SmallDisk) -> None:

@@ -153,3 +153,12 @@ def test_a_socket_that_cannot_be_bound_stops_the_start(tmp_path: Path) -> None:
     wrong = command("--config", "/dev/null", SBC_SOCKET_PATH="/nonexistent/p.sock", SBC_OUTBOX_DIRECTORY=str(tmp_path))
     assert wrong.returncode == 2
     assert "cannot listen on /nonexistent/p.sock: No such file or directory" in wrong.stderr
+
+
+def test_a_second_daemon_on_one_state_directory_is_refused_with_the_reason(daemon: Daemon, tmp_path: Path) -> None:
+    daemon.start()
+    other = {"SBC_SOCKET_PATH": str(tmp_path / "p2"), "SBC_SOCKET_CONTROL": str(tmp_path / "c2")}
+    second = command("--config", "/dev/null", SBC_OUTBOX_DIRECTORY=str(tmp_path / "state"), **other)
+    assert second.returncode == 2
+    assert f"cannot use {tmp_path / 'state'}: another sbc-daemon has it" in second.stderr
+    assert daemon.ask({"job_id": "j1", "ack": 1}) == {"ack": 1, "ok": True}

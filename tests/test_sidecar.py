@@ -29,12 +29,15 @@ class Hub:
 
     def __init__(self) -> None:
         self.away = False
+        self.refuses = False
         self.got: list[dict[str, Any]] = []
 
     async def post(self, job_id: str, body: bytes) -> Answer:
         await asyncio.sleep(0.01)
         if self.away:
             return Answer(failure="unreachable", detail="connection refused")
+        if self.refuses:
+            return Answer(status=400, detail="no")
         self.got.append(json.loads(body))
         seq = str(self.got[-1]["seq"])
         return Answer(status=204, headers={"telemetry-seq": seq, "telemetry-status": self.got[-1]["status"]})
@@ -157,8 +160,8 @@ def test_systemd_hears_a_line_that_a_person_wants_to_read() -> None:
 
 def test_the_operator_sees_that_an_outbox_was_moved_aside() -> None:
     figures = structs.replace(NOTHING, moved_aside=1, in_memory=2)
-    shown = outbox_state(figures, 0.0)
-    assert (shown.moved_aside, shown.in_memory) == (1, 2)
+    shown = outbox_state(figures, 0.0, 1 << 20)
+    assert (shown.moved_aside, shown.in_memory, shown.max_bytes) == (1, 2, 1 << 20)
 
 
 def test_the_operator_sees_jobs_outbox_and_hub() -> None:

@@ -149,6 +149,19 @@ def test_the_sidecars_sockets_are_told_apart_by_the_names_the_code_knows(tmp_pat
             assert b"200 OK" in said(config.socket.control, b"GET /status HTTP/1.0\r\n\r\n")
 
 
+@pytest.mark.integration
+def test_the_metrics_socket_is_one_that_the_sidecar_serves_and_starts_only_when_enabled(tmp_path: Path) -> None:
+    name = "sbc-daemon-metrics.socket"
+    assert value(name, "Socket", "Service") == "sbc-daemon.service"
+    assert name not in str(unit("sbc-daemon.service"))
+    with listening(str(tmp_path / "metrics.sock")) as given:
+        handed = {value(name, "Socket", "FileDescriptorName"): given}
+        with Daemon("sbc-daemon", tmp_path, sidecar_settings(tmp_path, "http://127.0.0.1:9"), sockets=handed):
+            head = said(str(tmp_path / "metrics.sock"), b"GET /metrics HTTP/1.0\r\n\r\n")
+    assert b"200 OK" in head
+    assert (tmp_path / "metrics.sock").exists()
+
+
 def test_the_sidecars_service_has_both_sockets() -> None:
     assert value("sbc-daemon-control.socket", "Socket", "Service") == "sbc-daemon.service"
     listed = value("sbc-daemon.service", "Service", "Sockets").split()

@@ -45,8 +45,9 @@ def dated(directory: Path, ca: Pair, name: str, days: int) -> Pair:
     """A server's certificate that ends in so many days; it has ended where they are negative."""
     pair = server(directory, ca, name)
     asked = directory / f"{name}.csr"
-    _openssl("req", "-new", "-key", str(pair.key), "-out", str(asked), "-subj", f"/CN={name}")
-    signed = ("-CA", str(ca.certificate), "-CAkey", str(ca.key), "-set_serial", "4242")
+    names = ("-addext", "subjectAltName=DNS:hub.example,IP:127.0.0.1")
+    _openssl("req", "-new", "-key", str(pair.key), "-out", str(asked), "-subj", f"/CN={name}", *names)
+    signed = ("-CA", str(ca.certificate), "-CAkey", str(ca.key), "-set_serial", "4242", "-copy_extensions", "copy")
     _openssl("x509", "-req", "-in", str(asked), "-out", str(pair.certificate), *signed, "-days", str(days))
     return pair
 

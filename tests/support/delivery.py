@@ -12,6 +12,7 @@ from sbc_daemon.message import Message
 from sbc_daemon.outbox import OutboxFull
 from sbc_daemon.outbox_memory import MemoryDisk, MemoryOutbox
 from sbc_daemon.sequence import Sequence
+from tests.support.balance import assert_balanced
 from tests.support.scripted_hub import ScriptedHub
 from tests.support.virtual_clock import VirtualClock, run_virtual
 
@@ -50,6 +51,7 @@ class World:
         running.cancel()
         with suppress(asyncio.CancelledError):
             await running
+        await assert_balanced(self.outbox)
 
     async def _run(self, hub: HubLink) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -64,6 +66,11 @@ class World:
             await self.outbox.keep(messages, [], synced=True)
         for one in messages:
             self.forwarder.wake(one.job_id)
+
+    async def retry(self) -> None:
+        """All dead letters, as the operator has it done."""
+        for job_id in (await self.outbox.retry_letters(None)).values():
+            self.forwarder.wake(job_id)
 
     async def empty(self) -> bool:
         figures = await self.outbox.figures()
