@@ -17,6 +17,8 @@ from sbc_daemon.complaints import Complaints
 from sbc_daemon.framing import LineSplitter, OverLong
 from sbc_daemon.intake import Intake
 from sbc_daemon.processes import Peer
+from sbc_daemon.replay import may_have_been_taken
+from sbc_daemon.survivor_records import ConnectionRecord
 from sbc_daemon.tracker import JobEnded, LineRefused
 from telemetry_common import __version__
 from telemetry_common.contract import (
@@ -59,17 +61,38 @@ class Conversation:
     ) -> None:
         self.unanswered = 0
         """Acks taken and not yet answered: a half-closed connection stays open for them."""
+        self.job_id: str | None = None
+        """The last one named."""
+        self.attached = 0
+        """How often `attach` was said."""
+        self.replaying = False
+        """What is fed now may have been taken in already by a daemon that was killed: see `replay`."""
         self._intake = intake
         self._attachments = attachments
         self._peer = peer
         self._bad = bad
         self._write = write
         self._splitter = LineSplitter()
-        self._job_id: str | None = None
         self._shares: dict[str, AttachedDisks | None] = {}
         self._seen: set[str] = set()
         self._descriptors: deque[int] = deque()
         attachments.connected(peer.pid)
+
+    @property
+    def half_bytes(self) -> int:
+        """Bytes at the end of what was fed that are no whole line yet."""
+        return self._splitter.half_bytes
+
+    def record(self, job_id: str | None, *, with_half: bool) -> ConnectionRecord:
+        """What a later daemon must know to go on behind a line that named this job, and with the line that has begun if
+        that cannot be read again."""
+        return ConnectionRecord(job_id, dict(self._shares), self._splitter.half if with_half else b"")
+
+    def take_up(self, record: ConnectionRecord) -> None:
+        """Go on where an earlier daemon was."""
+        self.job_id = record.job_id
+        self._shares = dict(record.shares)
+        self._splitter.take_up(record.half)
 
     def feed(self, data: bytes, descriptors: Iterable[int] = ()) -> None:
         """What was read, with the descriptors that came along.
@@ -126,11 +149,11 @@ class Conversation:
                 return
         job_id = line.job_id
         if job_id is UNSET:
-            if self._job_id is None:
+            if self.job_id is None:
                 raise LineRefused("cannot tell which job this is about: the first line of a connection needs a job_id")
-            job_id = self._job_id
+            job_id = self.job_id
         else:
-            self._job_id = job_id
+            self.job_id = job_id
         if line.attach is UNSET or line.attach is False:
             self._intake.accept(job_id, line, self, self._share(job_id))
         else:
@@ -150,6 +173,7 @@ class Conversation:
         self._intake.accept(job_id, line, self, share, lambda: self._attach(job_id, share))
 
     def _attach(self, job_id: str, share: AttachedDisks | None) -> None:
+        self.attached += 1
         if len(self._shares) < MAX_JOBS_LOGGED or job_id in self._shares:
             self._shares[job_id] = share
         pidfd = self._descriptors.popleft() if self._descriptors else None
@@ -175,9 +199,17 @@ class Conversation:
             rest = _Salvage()
         if rest.job_id is not UNSET:
             fine = isinstance(rest.job_id, str) and 0 < len(rest.job_id) <= MAX_JOB_ID
-            self._job_id = str(rest.job_id) if fine else None
+            self.job_id = str(rest.job_id) if fine else None
+        if self.replaying and isinstance(problem, JobEnded) and self._repeated(raw, problem):
+            self._answer_at_once(rest.ack, None)
+            return
         self._complain(str(problem))
         self._answer_at_once(rest.ack, str(problem), problem.status if isinstance(problem, JobEnded) else None)
+
+    def _repeated(self, raw: bytes, problem: JobEnded) -> bool:
+        line = decode_line(raw)
+        share = None if self.job_id is None else self._share(self.job_id)
+        return may_have_been_taken(line, share, problem.status)
 
     def _answer_at_once(self, ack: str | int | UnsetType, error: str | None, ended: JobStatus | None = None) -> None:
         if ack is not UNSET:
@@ -187,7 +219,7 @@ class Conversation:
     def _complain(self, reason: str) -> None:
         peer = self._peer
         self._bad.about(
-            (peer.uid, peer.pid), "line dropped", job=self._job_id, uid=peer.uid, pid=peer.pid, reason=reason
+            (peer.uid, peer.pid), "line dropped", job=self.job_id, uid=peer.uid, pid=peer.pid, reason=reason
         )
 
     def _close_descriptors(self, keep: int) -> None:

@@ -25,6 +25,20 @@ class LineSplitter:
         """A line has begun whose newline has not been seen."""
         return self._dropping or bool(self._partial)
 
+    @property
+    def half(self) -> bytes:
+        """What is there of the line that has begun (nothing of one that is being dropped)."""
+        return bytes(self._partial)
+
+    @property
+    def half_bytes(self) -> int:
+        """The length of `half`."""
+        return len(self._partial)
+
+    def take_up(self, half: bytes) -> None:
+        """Go on in the middle of the line that began with `half`."""
+        self._partial += half
+
     def feed(self, data: bytes) -> list[bytes | OverLong]:
         """The lines that end within `data`, in order, blank ones left out."""
         if b"\n" not in data:

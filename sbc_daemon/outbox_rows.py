@@ -1,6 +1,6 @@
 """The outbox's messages, records and letters as rows. Runs statements; knows nothing of files, threads or failures."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -27,7 +27,7 @@ def key(entry: Entry) -> Key:
 
 
 class Rows:
-    """`keep`, `renumber` and `bury` change several rows: call them within a transaction."""
+    """`keep`, `remember`, `renumber` and `bury` change several rows: call them within a transaction."""
 
     def __init__(self, run: Run, used_bytes: Callable[[], int], cap: int) -> None:
         self._run = run
@@ -87,6 +87,18 @@ class Rows:
 
     def waiting(self) -> list[str]:
         return [job_id for (job_id,) in self._run(tables.WAITING)]
+
+    def remember(self, survivors: Mapping[str, bytes], gone: Collection[str]) -> None:
+        """Raises OutboxFull where they have no room."""
+        for name in gone:
+            self._run(tables.FORGET, name)
+        if survivors and self._used_bytes() + room.survivors_bytes(survivors) > room.survivors_may_use_bytes(self._cap):
+            raise room.at_the_cap(self._cap)
+        for name, record in survivors.items():
+            self._run(tables.REMEMBER, name, record)
+
+    def survivors(self) -> dict[str, bytes]:
+        return dict(self._run(tables.SURVIVORS))
 
     def raise_ceiling(self, ceiling: int) -> None:
         self._run(tables.RAISE_CEILING, ceiling)

@@ -76,7 +76,7 @@ def _merge_job(state: JobFacts, line: Line) -> bool:
         return False
     changed = line.disks is not UNSET and _merge_disks(state, line.disks)
     changed |= _merge_words(state, line)
-    ending = _ending(line)
+    ending = ending_of(line)
     if ending is not None:
         _end(state, ending)
     elif state.of is not None:
@@ -94,7 +94,7 @@ def _merge_share(state: JobFacts, line: Line, share: AttachedDisks) -> bool:
         _merge_job_figures(state, line)
     changed = _merge_disks(state, disks)
     changed |= _merge_words(state, line)
-    ending = _ending(line)
+    ending = ending_of(line)
     if ending == "cancelled":
         _end(state, "cancelled")
     elif ending is not None:
@@ -115,7 +115,7 @@ def _only_figures(line: Line) -> bool:
     )
 
 
-def _ending(line: Line) -> JobStatus | None:
+def ending_of(line: Line) -> JobStatus | None:
     """The final status that the line stands for, if any. Cancelled keeps its error; any other error is a failure."""
     if line.status == "cancelled":
         return "cancelled"

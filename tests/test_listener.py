@@ -8,6 +8,7 @@ import resource
 import socket
 import stat
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,14 @@ from sbc_daemon.intake import MAX_REPORTERS
 from sbc_daemon.listener import SocketInUse, bind, listening_socket
 from sbc_daemon.processes import Peer
 from telemetry_common import __version__
-from tests.support.reporting import Desk, Producer, desk
+from tests.support.reporting import Desk, Producer, descriptor_store, desk
 
 
-@pytest.fixture
-async def counter(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with desk(tmp_path) as made:
-        yield made
+@pytest.fixture(params=[False, True], ids=["no store", "descriptor store"])
+async def counter(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Desk]:
+    with descriptor_store(tmp_path) if request.param else nullcontext() as store:
+        async with desk(tmp_path, store=store) as made:
+            yield made
 
 
 @pytest.fixture
