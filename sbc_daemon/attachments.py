@@ -243,4 +243,6 @@ class Attachments:
         for job_id in held.links:
             self._jobs.detached(job_id)
         held.links.clear()
+        if self._survivors is not None and held.name is not None:
+            self._survivors.leave(held.name)
         held.process.close()

@@ -1,21 +1,23 @@
 """systemd's file descriptor store (sd_pid_notify_with_fds(3)): what is put there outlives this process.
 
-Sent without waiting. Whatever does not work out only means that a descriptor is not kept, as where there is no store.
+Sent without waiting, and again later where systemd takes nothing for now. What does not work out only means that a
+descriptor is not kept, as where there is no store.
 """
 
 import array
 import asyncio
 import logging
 import socket
-from collections import deque
 from collections.abc import Iterable, Mapping
 
 from telemetry_common.logs import fields
 
 log = logging.getLogger(__name__)
 
-RETRY_SECONDS = 0.1
-"""Between two attempts to have something removed while systemd does not read."""
+RETRY_SECONDS = 0.02
+"""Between two attempts while systemd does not read: its queue holds 512 messages."""
+LAG_SECONDS = 1.0
+"""So long it is worth waiting for; a service manager that never reads must not keep producers waiting."""
 
 
 def capacity_of(environ: Mapping[str, str], configured: int) -> int:
@@ -34,51 +36,82 @@ class DescriptorStore:
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self.capacity = capacity
         self._names = set(taken_over)
-        self._to_remove: deque[str] = deque()
+        self._to_put: dict[str, int] = {}
+        self._to_remove: dict[str, None] = {}
         self._said_full = False
         self._retry: asyncio.TimerHandle | None = None
+        self._lagging_since: float | None = None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
 
-    def __len__(self) -> int:
-        return len(self._names)
+    @property
+    def lagging(self) -> bool:
+        """Something that was put is not sent yet, and soon will be: a kill would lose it."""
+        if self._lagging_since is None:
+            return False
+        return asyncio.get_running_loop().time() - self._lagging_since < LAG_SECONDS
 
     def put(self, name: str, descriptor: int) -> bool:
-        """Keep it under this name, also when its other end hangs up. False: it is not kept."""
+        """Keep it under this name, also when its other end hangs up; False where there is no room.
+
+        It must stay open until it is removed: it is sent again and again while systemd does not read.
+        """
         if len(self._names) >= self.capacity:
             self._say_full()
             return False
-        # FDPOLL=0: systemd would drop what has hung up, unread bytes and all, and a process that has ended.
-        if not self._send(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", descriptor):
-            return False
         self._names.add(name)
+        self._to_put[name] = descriptor
+        self._send_some()
         return True
 
     def remove(self, name: str) -> None:
-        """Forget the name, which need not be one that was put; at once, or as soon as systemd reads."""
-        self._to_remove.append(name)
-        if self._retry is None:
-            self._remove_waiting()
+        """Forget the name, which need not be one that was put."""
+        self._names.discard(name)
+        if self._to_put.pop(name, None) is None:
+            self._to_remove[name] = None
+            self._send_some()
+
+    def waits(self, name: str) -> bool:
+        """It was put, and is not sent yet."""
+        return name in self._to_put
+
+    def give_up(self, name: str) -> None:
+        """Its descriptor is closed: if it is not sent by now it is not kept."""
+        self._to_put.pop(name, None)
 
     def close(self) -> None:
         if self._retry is not None:
             self._retry.cancel()
         self._socket.close()
 
-    def _remove_waiting(self) -> None:
-        self._retry = None
-        while self._to_remove:
-            if not self._send(f"FDSTOREREMOVE=1\nFDNAME={self._to_remove[0]}"):
-                self._retry = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._remove_waiting)
-                return
-            self._names.discard(self._to_remove.popleft())
-
-    def _send(self, message: str, *descriptors: int) -> bool:
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    def _send_some(self) -> None:
+        """What waits, until it is sent or systemd takes no more for now. What comes now waits behind it."""
+        if self._retry is not None:
+            return
         try:
-            self._socket.sendmsg([message.encode()], rights, socket.MSG_NOSIGNAL, self._address)
+            while self._to_put:
+                name, descriptor = next(iter(self._to_put.items()))
+                # FDPOLL=0: systemd would drop what has hung up, unread bytes and all, and a process that has ended.
+                self._send(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", descriptor)
+                del self._to_put[name]
+            while self._to_remove:
+                name = next(iter(self._to_remove))
+                self._send(f"FDSTOREREMOVE=1\nFDNAME={name}")
+                del self._to_remove[name]
         except OSError:
-            return False
-        return True
+            loop = asyncio.get_running_loop()
+            self._retry = loop.call_later(RETRY_SECONDS, self._try_again)
+            self._lagging_since = self._lagging_since or loop.time()
+        else:
+            self._lagging_since = None
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self._send_some()
+
+    def _send(self, message: str, *descriptors: int) -> None:
+        """Raises OSError: BlockingIOError where it would have to wait."""
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        self._socket.sendmsg([message.encode()], rights, socket.MSG_NOSIGNAL, self._address)
 
     def _say_full(self) -> None:
         if self.capacity and not self._said_full:

@@ -17,6 +17,7 @@ from functools import partial
 from typing import NamedTuple
 
 from sbc_daemon.connection import READ_BYTES, Connection, Converse, Owner
+from sbc_daemon.descriptor_store import RETRY_SECONDS
 from sbc_daemon.edges import Edges
 from sbc_daemon.intake import Intake
 from sbc_daemon.survivor_records import ConnectionRecord, encode
@@ -102,6 +103,7 @@ class KeptConnection(Connection):
         if self._half_timer is not None:
             self._half_timer.cancel()
             self._half_timer = None
+        self._survivors.leave(self._name)
         super().close()
 
     def close(self) -> None:
@@ -268,6 +270,8 @@ class KeptConnection(Connection):
             self.end_reading()  # it reads no answers: half an answer must not be followed by another daemon's
         elif self._recorded_to < self._whole_to:
             self._see_to_record(soon=True)
+        elif self._survivors.waits(self._name):
+            self._loop.call_later(RETRY_SECONDS, self._close_if_done)
         else:
             self._take()
             self.leave()

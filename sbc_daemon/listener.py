@@ -16,6 +16,9 @@ from telemetry_common.clock import Clock
 
 ACCEPT_PAUSE_SECONDS = 1.0
 """After accept failed for want of descriptors: retrying at once would only spin."""
+STORE_PAUSE_SECONDS = 0.02
+"""While systemd does not take what was accepted: a connection that waits to be accepted is safe, one that is accepted
+and not stored is not."""
 _BACKLOG = 512
 _ACCEPTS_A_TURN = 64
 
@@ -95,6 +98,7 @@ class Listener:
         self._max_connections = max_connections
         self._connections: set[Connection] = set()
         self._all_closed = asyncio.Event()
+        self._stopping = False
         self._loop = asyncio.get_running_loop()
         self._survivors = survivors
         self._edges = Edges(self._loop)
@@ -132,6 +136,7 @@ class Listener:
 
         The intake must still be running, or nothing would be answered.
         """
+        self._stopping = True
         self._loop.remove_reader(self._socket.fileno())
         self.read_all()
         for connection in list(self._connections):
@@ -156,6 +161,9 @@ class Listener:
 
     def _accept_some(self) -> None:
         for _ in range(_ACCEPTS_A_TURN):
+            if self._survivors is not None and self._survivors.lagging:
+                self._stop_accepting_for(STORE_PAUSE_SECONDS)
+                return
             if not self._accept_one():
                 return
 
@@ -187,9 +195,12 @@ class Listener:
 
     def _pause_accepting(self, error: OSError) -> None:
         self.turned_away.about("accept", "cannot accept connections for now", reason=error.strerror)
+        self._stop_accepting_for(ACCEPT_PAUSE_SECONDS)
+
+    def _stop_accepting_for(self, seconds: float) -> None:
         self._loop.remove_reader(self._socket.fileno())
-        self._loop.call_later(ACCEPT_PAUSE_SECONDS, self._resume_accepting)
+        self._loop.call_later(seconds, self._resume_accepting)
 
     def _resume_accepting(self) -> None:
-        if self._socket.fileno() >= 0:
+        if self._socket.fileno() >= 0 and not self._stopping:
             self._loop.add_reader(self._socket.fileno(), self._accept_some)

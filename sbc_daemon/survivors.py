@@ -62,6 +62,11 @@ class Survivors:
         """Whether anything can outlive this process."""
         return self._store is not None and self._store.capacity > 0
 
+    @property
+    def lagging(self) -> bool:
+        """The store does not take more for now: what is still to come had better wait a moment."""
+        return self._store is not None and self._store.lagging
+
     def found(self, name: str) -> bytes | None:
         """What an earlier daemon wrote down of the descriptor."""
         return self._found.get(name)
@@ -76,6 +81,15 @@ class Survivors:
         """Have it kept; the name it has from now on, None where it is not."""
         name = f"{kind}-{secrets.token_hex(8)}"
         return name if self._store is not None and self._store.put(name, descriptor) else None
+
+    def waits(self, name: str) -> bool:
+        """Whether the descriptor is still on its way into the store, and must stay open for that."""
+        return self._store is not None and self._store.waits(name) and self._store.lagging
+
+    def leave(self, name: str) -> None:
+        """This process closes its own copy."""
+        if self._store is not None:
+            self._store.give_up(name)
 
     def keep(self, name: str, owner: Owner) -> None:
         """What belongs to the descriptor has changed: write it down soon."""

@@ -57,7 +57,10 @@ def dying_with_us(command: list[str]) -> list[str]:
 
 _HAND_OVER = """
 import fcntl, os, sys
-given = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 100) for number in sys.argv[1].split(",")]
+numbers = [int(number) for number in sys.argv[1].split(",")]
+given = [fcntl.fcntl(number, fcntl.F_DUPFD, 3 + len(numbers)) for number in numbers]
+for number in numbers:
+    os.close(number)
 for place, descriptor in enumerate(given):
     os.dup2(descriptor, 3 + place)
     os.close(descriptor)

@@ -1,141 +1,29 @@
 """Restarts and kills of the real sidecar under systemd's descriptor store (`testbed.descriptor_keeper`): what producers
 notice of them, which is nothing, and what becomes of their jobs."""
 
-import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, Self
 
 import pytest
 
-from sbc_daemon.config import CadenceSettings
-from testbed.descriptor_keeper import DescriptorKeeper
-from testbed.installation import sidecar_settings
-from testbed.processes import Daemon
+from sbc_daemon.client import Job
+from tests.support.survival import SECONDS, Child, Producer, Sidecar, running
 
 pytestmark = pytest.mark.integration
-NOBODY = "http://127.0.0.1:9"
 ENDINGS = [pytest.param("restart", id="restart"), pytest.param("kill", id="kill -9")]
-SECONDS = 15.0
-
-
-class Sidecar:
-    """The daemon as its units run it: sockets of its own, a store, and no hub."""
-
-    def __init__(self, directory: Path, capacity: int = 1536) -> None:
-        config = sidecar_settings(directory, NOBODY, CadenceSettings(interval_seconds=0.3))
-        self.path = config.socket.path
-        self._control = config.socket.control
-        self.sockets = {"progress": _listening(self.path), "control": _listening(self._control)}
-        self.keeper: DescriptorKeeper
-        self.daemon = Daemon("sbc-daemon", directory, config, None, self.sockets, self._manager(capacity))
-
-    def _manager(self, capacity: int) -> Callable[[Path], DescriptorKeeper]:
-        def made(path: Path) -> DescriptorKeeper:
-            self.keeper = DescriptorKeeper(path, capacity)
-            return self.keeper
-
-        return made
-
-    def end(self, how: str) -> None:
-        if how == "kill":
-            self.daemon.kill()
-        else:
-            assert self.daemon.stop() == 0
-
-    def again(self, how: str) -> None:
-        self.end(how)
-        self.daemon.start()
-
-    def jobs(self) -> dict[str, dict[str, Any]]:
-        with socket.socket(socket.AF_UNIX) as asked:
-            asked.settimeout(SECONDS)
-            asked.connect(self._control)
-            asked.sendall(b"GET /status HTTP/1.0\r\n\r\n")
-            answer = asked.makefile().read().partition("\n\n")[2]
-        return {job["job_id"]: job for job in json.loads(answer)["jobs"]}
-
-    def until(self, job_id: str, **wanted: object) -> None:
-        """Wait until the job is so."""
-        deadline = time.monotonic() + SECONDS
-        while True:
-            job = self.jobs().get(job_id, {})
-            if all(job.get(key) == value for key, value in wanted.items()):
-                return
-            assert time.monotonic() < deadline, f"{job_id} is {job}, not {wanted}\n{self.daemon.last_lines()}"
-            time.sleep(0.02)
-
-    def close(self) -> None:
-        self.daemon.close()
-        for sock in self.sockets.values():
-            sock.close()
-
-
-def _listening(path: str) -> socket.socket:
-    made = socket.socket(socket.AF_UNIX)
-    made.bind(path)
-    made.listen(512)
-    return made
-
-
-@contextmanager
-def running(directory: Path, capacity: int = 1536) -> Iterator[Sidecar]:
-    sidecar = Sidecar(directory, capacity)
-    try:
-        sidecar.daemon.start()
-        yield sidecar
-    finally:
-        sidecar.close()
 
 
 @pytest.fixture
 def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
     with running(tmp_path) as made:
         yield made
-
-
-class Producer:
-    """One connection of this process, which stays the same whatever becomes of the daemon."""
-
-    def __init__(self, sidecar: Sidecar) -> None:
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(SECONDS)
-        self.socket.connect(sidecar.path)
-        self._answers = self.socket.makefile("rb")
-        self.all_heard: list[dict[str, Any]] = []
-        self.repeated = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._answers.close()
-        self.socket.close()
-
-    def say(self, **line: object) -> None:
-        self.write(json.dumps(line) + "\n")
-
-    def write(self, text: str) -> None:
-        self.socket.sendall(text.encode())
-
-    def heard(self) -> dict[str, Any]:
-        """The next answer, but for those that were heard before: a kill may have one given twice."""
-        while True:
-            answer: dict[str, Any] = json.loads(self._answers.readline())
-            if answer not in self.all_heard:
-                self.all_heard.append(answer)
-                return answer
-            self.repeated += 1
-
-    def ask(self, **line: object) -> dict[str, Any]:
-        self.say(**line)
-        return self.heard()
 
 
 @pytest.mark.parametrize("how", ENDINGS)
@@ -202,51 +90,6 @@ def test_a_share_is_still_known_after_a_kill(sidecar: Sidecar) -> None:
         sidecar.until("j1", status="running")
 
 
-CHILD = """
-import socket, sys
-connection = socket.socket(socket.AF_UNIX)
-connection.connect(sys.argv[1])
-for line in sys.stdin:
-    connection.sendall(line.encode())
-    if '"ack"' in line:
-        connection.recv(1000)
-    print("said", flush=True)
-"""
-
-
-class Child:
-    """A process of its own that says what it is told."""
-
-    def __init__(self, sidecar: Sidecar) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-S", "-E", "-c", CHILD, sidecar.path],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.pid = self._process.pid
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-        for stream in (self._process.stdin, self._process.stdout):
-            assert stream
-            stream.close()
-
-    def say(self, **line: object) -> None:
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(json.dumps(line) + "\n")
-        self._process.stdin.flush()
-        assert self._process.stdout.readline() == "said\n"
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait(SECONDS)
-
-
 @pytest.mark.parametrize("how", ENDINGS)
 def test_who_was_attached_stays_so_and_its_death_is_noticed(sidecar: Sidecar, how: str) -> None:
     with Child(sidecar) as child:
@@ -290,3 +133,101 @@ def test_a_script_that_was_attached_by_its_pidfd_stays_so(sidecar: Sidecar, how:
         shell.stdin.flush()
         shell.wait(SECONDS)
         sidecar.until("script-1", status="failed")
+
+
+def test_of_what_nobody_knows_nothing_stays(sidecar: Sidecar) -> None:
+    sidecar.end("kill")
+    strangers = [socket.socketpair() for _ in range(2)]
+    for name, (theirs, _) in zip(("stored", "process-0123456789abcdef"), strangers, strict=True):
+        sidecar.keeper.put(name, theirs.detach())
+    sidecar.daemon.start()
+    for _, ours in strangers:
+        ours.settimeout(SECONDS)
+        assert ours.recv(1) == b""
+        ours.close()
+    assert "producers taken over descriptors=0 unknown=2" in sidecar.daemon.log()
+    assert sidecar.keeper.names == []
+
+
+def test_where_the_outbox_was_lost_connections_are_read_out_and_closed(sidecar: Sidecar) -> None:
+    """Who has the library at the other end connects again, and says everything again."""
+    with Producer(sidecar) as producer:
+        producer.ask(job_id="j1", ack=1)
+        sidecar.end("kill")
+        for file in sidecar.outbox.glob("outbox.db*"):
+            file.write_bytes(b"no database" * 1000)
+        producer.say(job_id="j1", status="completed", ack=2)
+        sidecar.daemon.start()
+        assert producer.heard() == {"ack": 2, "ok": True}
+        assert producer.hung_up()
+    assert sidecar.keeper.wait_until_empty(SECONDS)
+
+
+@pytest.mark.parametrize(("capacity", "believed"), [(0, 0), (0, 1536)], ids=["none wanted", "none there"])
+def test_without_a_store_connections_end_with_the_daemon_and_the_library_makes_new_ones(
+    tmp_path: Path, capacity: int, believed: int
+) -> None:
+    with running(tmp_path, capacity, believed) as sidecar, Producer(sidecar) as producer:
+        job = Job("library-1", path=sidecar.path)
+        producer.ask(job_id="j1", ack=1)
+        sidecar.until("library-1", attached=True)
+        sidecar.end("restart")
+        assert producer.hung_up()
+        sidecar.daemon.start()
+        assert job.done(SECONDS)
+        sidecar.until("library-1", status="completed")
+
+
+def test_what_is_more_than_the_store_takes_is_not_kept_and_that_is_said_once(tmp_path: Path) -> None:
+    with running(tmp_path, 2) as sidecar, ExitStack() as stack:
+        producers = [stack.enter_context(Producer(sidecar)) for _ in range(5)]
+        for number, producer in enumerate(producers):
+            producer.ask(job_id=f"j{number}", ack=1)
+        sidecar.again("restart")
+        assert [producer.hung_up() for producer in producers[2:]] == [True] * 3
+        for producer in producers[:2]:
+            assert producer.ask(ack=2) == {"ack": 2, "ok": True}
+        assert sidecar.daemon.log().count("descriptor store is full") == 1
+
+
+def test_a_connection_that_is_over_leaves_nothing_behind(sidecar: Sidecar) -> None:
+    for number in range(50):
+        with Producer(sidecar) as producer:
+            producer.say(job_id=f"j{number}", status="completed", ack=1)
+            producer.socket.shutdown(socket.SHUT_WR)
+            assert producer.heard() == {"ack": 1, "ok": True}
+            assert producer.hung_up()
+    assert sidecar.keeper.wait_until_empty(SECONDS)
+    sidecar.end("restart")
+    with closing(sqlite3.connect(sidecar.outbox / "outbox.db")) as outbox:
+        assert outbox.execute("SELECT count(*) FROM survivor").fetchall() == [(0,)]
+
+
+def in_namespace(*arguments: str) -> None:
+    """Run one of the scenes of `tests.support.pid_scenes` as root of a PID namespace of its own."""
+    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-m"]
+    done = subprocess.run(
+        [*command, "tests.support.pid_scenes", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_pid_that_was_given_to_another_process_meanwhile_is_no_life_sign(tmp_path: Path) -> None:
+    in_namespace("reused", str(tmp_path))
+
+
+def test_a_producer_from_another_pid_namespace_goes_on_unattached_and_that_is_said_once(tmp_path: Path) -> None:
+    """The sidecar is in a namespace of its own; this process is not in there."""
+    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-m"]
+    scene = [*command, "tests.support.pid_scenes", "serve", str(tmp_path)]
+    with subprocess.Popen(scene, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running_there:
+        assert running_there.stdout
+        assert running_there.stdout.readline() == "ready\n"
+        with Job("foreign-1", path=str(tmp_path / "progress.sock")) as job:
+            job.phase("snapshot")
+            job.phase("transferring")
+            assert job.done(SECONDS)
+        running_there.communicate("end\n", timeout=SECONDS)
+    said = (tmp_path / "sbc-daemon.log").read_text("utf-8")
+    assert said.count("job goes on unattached") == 1
+    assert "its process lives in another PID namespace" in said
