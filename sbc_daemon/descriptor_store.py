@@ -14,10 +14,12 @@ from telemetry_common.logs import fields
 
 log = logging.getLogger(__name__)
 
-RETRY_SECONDS = 0.02
-"""Between two attempts while systemd does not read: its queue holds 512 messages."""
+RETRY_SECONDS = 0.002
+"""Between two attempts while its queue is full (512 messages, where systemd could not raise it 10)."""
 LAG_SECONDS = 1.0
 """So long it is worth waiting for; a service manager that never reads must not keep producers waiting."""
+SLOW_RETRY_SECONDS = 0.1
+"""Between two attempts after that."""
 
 
 def capacity_of(environ: Mapping[str, str], configured: int) -> int:
@@ -99,8 +101,9 @@ class DescriptorStore:
                 del self._to_remove[name]
         except OSError:
             loop = asyncio.get_running_loop()
-            self._retry = loop.call_later(RETRY_SECONDS, self._try_again)
             self._lagging_since = self._lagging_since or loop.time()
+            seconds = RETRY_SECONDS if self.lagging else SLOW_RETRY_SECONDS
+            self._retry = loop.call_later(seconds, self._try_again)
         else:
             self._lagging_since = None
 

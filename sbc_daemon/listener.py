@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sbc_daemon.complaints import Complaints
 from sbc_daemon.connection import Connection, Converse
+from sbc_daemon.descriptor_store import RETRY_SECONDS
 from sbc_daemon.edges import Edges
 from sbc_daemon.intake import Intake
 from sbc_daemon.kept_connection import KeptConnection
@@ -16,7 +17,7 @@ from telemetry_common.clock import Clock
 
 ACCEPT_PAUSE_SECONDS = 1.0
 """After accept failed for want of descriptors: retrying at once would only spin."""
-STORE_PAUSE_SECONDS = 0.02
+STORE_PAUSE_SECONDS = RETRY_SECONDS
 """While systemd does not take what was accepted: a connection that waits to be accepted is safe, one that is accepted
 and not stored is not."""
 _BACKLOG = 512
