@@ -1,7 +1,8 @@
 """One producer's socket: reads for the conversation, sends its answers, never waits for the producer.
 
-Reading is `recvmsg` in large pieces (a descriptor may come along), once per turn of the loop, so that one that floods
-does not starve the others. Answers that are not taken are dropped and counted.
+Reading is `recvmsg` in large pieces (a descriptor may come along), once per turn of the loop, and only when the last
+piece was taken in, so that one that floods does not starve the others. Answers that are not taken are dropped and
+counted.
 """
 
 import array
@@ -73,11 +74,13 @@ class Connection:
 
     def drain(self) -> None:
         """Read what is there, now."""
+        self._conversation.catch_up()
         taken = 0
         while not self._ended and taken < DRAIN_BYTES:
             count = self._read()
             if count == 0:
                 return
+            self._conversation.catch_up()
             taken += count
 
     def end_reading(self) -> None:
@@ -100,12 +103,30 @@ class Connection:
 
     def _readable(self) -> None:
         self._read()
-        if self._intake.crowded and not self._ended:
+        if not self._ended and self._must_wait():
             self._loop.remove_reader(self._socket.fileno())
+            self._wait()
+
+    def _must_wait(self) -> bool:
+        return self._conversation.behind or self._waits_for_disk()
+
+    def _waits_for_disk(self) -> bool:
+        return self._conversation.ahead_of_disk or self._intake.crowded
+
+    def _wait(self) -> None:
+        """Read no more until the disk has caught up, or for what was read until its next turn has come."""
+        if self._waits_for_disk():
             self._intake.when_clear(self._resume)
+        else:
+            self._loop.call_soon(self._resume)
 
     def _resume(self) -> None:
-        if not self._ended and self._socket.fileno() >= 0:
+        if self._ended or self._socket.fileno() < 0:
+            return
+        self._conversation.go_on()
+        if self._must_wait():
+            self._wait()
+        else:
             self._loop.add_reader(self._socket.fileno(), self._readable)
 
     def _read(self) -> int:
