@@ -1,7 +1,8 @@
 """One producer's socket: reads for the conversation, sends its answers, never waits for the producer.
 
-Reading is `recvmsg` in large pieces (a descriptor may come along), once per turn of the loop, so that one that floods
-does not starve the others. Answers that are not taken are dropped and counted.
+Reading is `recvmsg` in large pieces (a descriptor may come along), once per turn of the loop, and only when the last
+piece was taken in, so that one that floods does not starve the others. Answers that are not taken are dropped and
+counted.
 """
 
 import array
@@ -76,11 +77,13 @@ class Connection:
 
     def drain(self) -> None:
         """Read what is there, now."""
+        self._catch_up()
         taken = 0
         while not self._ended and taken < DRAIN_BYTES:
             count = self._read()
             if count == 0:
                 return
+            self._catch_up()
             taken += count
 
     def end_reading(self) -> None:
@@ -122,14 +125,32 @@ class Connection:
 
     def _readable(self) -> None:
         self._read()
-        if self._intake.crowded and not self._ended:
-            self._paused = True
+        if not self._ended and self._must_wait():
             self._unwatch()
+            self._wait()
+
+    def _must_wait(self) -> bool:
+        return self._conversation.behind or self._waits_for_disk()
+
+    def _waits_for_disk(self) -> bool:
+        return self._conversation.ahead_of_disk or self._intake.crowded
+
+    def _wait(self) -> None:
+        """Read no more until the disk has caught up, or for what was read until its next turn has come."""
+        self._paused = True
+        if self._waits_for_disk():
             self._intake.when_clear(self._resume)
+        else:
+            self._loop.call_soon(self._resume)
 
     def _resume(self) -> None:
         self._paused = False
-        if not self._ended and self._socket.fileno() >= 0:
+        if self._ended or self._socket.fileno() < 0:
+            return
+        self._go_on()
+        if self._must_wait():
+            self._wait()
+        else:
             self._watch()
 
     def _read(self) -> int:
@@ -148,6 +169,12 @@ class Connection:
 
     def _feed(self, data: bytes, descriptors: Iterable[int]) -> None:
         self._conversation.feed(data, descriptors)
+
+    def _go_on(self) -> None:
+        self._conversation.go_on()
+
+    def _catch_up(self) -> None:
+        self._conversation.catch_up()
 
     def _finish(self) -> None:
         self._conversation.finish()

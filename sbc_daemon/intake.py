@@ -20,9 +20,9 @@ from sbc_daemon.outbox import JobRecord
 from sbc_daemon.pending import Ack, Draft, Origin, Pending
 from sbc_daemon.snapshot import sent_mark, snapshot
 from sbc_daemon.spooler import Spooler
-from sbc_daemon.tracker import merge
+from sbc_daemon.tracker import merge, merge_progress
 from telemetry_common.clock import Clock
-from telemetry_common.contract import FINAL, AttachedDisks, ErrorInfo, Line, Update
+from telemetry_common.contract import FINAL, AttachedDisks, ErrorInfo, Line, ProgressLine, Update
 from telemetry_common.lifecycle import Pulse
 from telemetry_common.logs import fields
 
@@ -42,6 +42,8 @@ class Intake:
     def __init__(self, clock: Clock, spooler: Spooler, rules: CadenceSettings, pulse: Pulse) -> None:
         self.jobs = Jobs()
         self.lines = 0
+        self.turns = 0
+        """How often what waited was taken to be written."""
         self.on_end: Callable[[str], None] = lambda job_id: None
         """Told of every job that has ended."""
         self._clock = clock
@@ -77,8 +79,10 @@ class Intake:
         origin: Origin,
         share: AttachedDisks | None = None,
         attach: Callable[[], None] | None = None,
-    ) -> None:
+    ) -> bool:
         """Take in one line; its `ack` is answered once it is safe. Raises LineRefused, and then it was not taken.
+
+        True when the next write to the outbox has more to do for it: a change of state, or an ack.
 
         A change of state becomes a message at once; the rest is looked at in `settle`, once per job and read. `attach`
         is called in between, so that already the first message says that the producer lives.
@@ -101,6 +105,24 @@ class Intake:
         if line.ack is not UNSET:
             self._pending.add_ack(Ack(job_id, line.ack, origin))
             self._woken.set()
+        return changed or line.ack is not UNSET
+
+    def accept_progress(self, job_id: str, run: Iterable[ProgressLine]) -> int:
+        """`accept` for lines that only say how far one job is, without what such lines cannot need.
+
+        Returns how many were taken; the next one, if any is left, has to go through `accept`.
+        """
+        memory = self.jobs.get(job_id)
+        if memory is None:
+            return 0
+        now = self._clock.monotonic()
+        taken, changed = merge_progress(memory, run, now)
+        self.lines += taken
+        if changed:
+            self._consider(memory, now)
+        if taken:
+            self._touched[job_id] = memory
+        return taken
 
     def settle(self) -> None:
         """All that was read is in: see which jobs are worth a message."""
@@ -182,6 +204,7 @@ class Intake:
 
     def when_clear(self, callback: Callable[[], None]) -> None:
         self._paused.append(callback)
+        self._woken.set()
 
     async def run(self) -> None:
         """Write what waits and say what is due, until `finish`; the last turn leaves nothing behind."""
@@ -211,6 +234,7 @@ class Intake:
             if memory is not None:
                 self._consider(memory, self._clock.monotonic())
         awaited, self._awaited = self._awaited, []
+        self.turns += 1
         if self._pending:
             await self._spooler.spool(self._pending, self._record)
         self._tell_written(awaited)

@@ -95,6 +95,7 @@ class KeptConnection(Connection):
     def stop(self) -> None:
         """What was read is brought to its end, then the socket is left to the next daemon."""
         self._unwatch()
+        self._catch_up()
         self._leaving = True
         self._flush()
 
@@ -121,7 +122,8 @@ class KeptConnection(Connection):
     def record(self) -> bytes | None:
         if self._ended or self._closed or self._written_named.attached != self._named.attached:
             return None
-        with_half = self._half_wanted and not self._writes and self._conversation.half_bytes > 0
+        half = not self._conversation.behind and self._conversation.held_bytes > 0
+        with_half = self._half_wanted and half and not self._writes
         position = self._read_to if with_half else self._written_to
         self._to_record = (position, self._written_named, with_half)
         return encode(self._conversation.record(self._written_named.job_id, with_half=with_half))
@@ -142,7 +144,7 @@ class KeptConnection(Connection):
     @property
     def _whole_to(self) -> int:
         """Where the line begins that is not finished."""
-        return self._read_to - self._conversation.half_bytes
+        return self._read_to - self._conversation.held_bytes
 
     @property
     def _named(self) -> _Named:
@@ -174,7 +176,21 @@ class KeptConnection(Connection):
         super()._feed(data, descriptors)
         self._read_to += len(data)
         self._pieces += 1
-        if self._read_to >= self._replay_to:
+        self._taken_in(owed)
+
+    def _go_on(self) -> None:
+        owed = self._intake.owed
+        super()._go_on()
+        self._taken_in(owed)
+
+    def _catch_up(self) -> None:
+        owed = self._intake.owed
+        super()._catch_up()
+        self._taken_in(owed)
+
+    def _taken_in(self, owed: int) -> None:
+        """Lines were taken in, before which so much was owed to the disk."""
+        if self._whole_to >= self._replay_to:
             self._conversation.replaying = False
         if self._intake.owed > owed or self._writes:
             self._wait_for_write(self._whole_to)
@@ -216,7 +232,7 @@ class KeptConnection(Connection):
 
     def _see_to_record(self, *, soon: bool = False) -> None:
         many = self._pieces >= MAX_PIECES or self._read_to - self._taken_to >= MAX_UNTAKEN_BYTES
-        if self._conversation.half_bytes:
+        if self._conversation.held_bytes:
             self._half_wanted |= many
             if self._half_timer is None:
                 self._half_timer = self._loop.call_later(HALF_SECONDS, self._still_half, self._whole_to)
@@ -227,7 +243,7 @@ class KeptConnection(Connection):
 
     def _still_half(self, whole_to: int) -> None:
         self._half_timer = None
-        if self._conversation.half_bytes:
+        if self._conversation.held_bytes:
             self._half_wanted |= self._whole_to == whole_to
             self._see_to_record()
 

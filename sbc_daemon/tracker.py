@@ -7,12 +7,21 @@
   of them are final: completed, or failed with the first failure's error.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from msgspec import UNSET
 
 from sbc_daemon.job_memory import DiskState, JobFacts, JobMemory
-from telemetry_common.contract import FINAL, MAX_DISKS, AttachedDisks, DiskReport, DiskStatus, JobStatus, Line
+from telemetry_common.contract import (
+    FINAL,
+    MAX_DISKS,
+    AttachedDisks,
+    DiskReport,
+    DiskStatus,
+    JobStatus,
+    Line,
+    ProgressLine,
+)
 
 _FINAL_DISK = frozenset({"completed", "failed"})
 
@@ -44,6 +53,40 @@ def merge(memory: JobMemory, line: Line, now: float, share: AttachedDisks | None
     if now >= memory.speed.next_at:
         _sample(memory, now)
     return changed
+
+
+def merge_progress(memory: JobMemory, run: Iterable[ProgressLine], now: float) -> tuple[int, bool]:
+    """`merge` of lines that only say how far the job is, one after the other: the same, in a fraction of the time.
+
+    How many were taken, and whether the last of them changed a state: the run stops behind such a line. What needs to
+    be looked at more closely is not taken: new disks, or a job that has no status, an end, or producers with shares.
+    """
+    state = memory.state
+    if state.status is None or state.status in FINAL or state.of is not None:
+        return 0, False
+    next_at = memory.speed.next_at
+    taken, changed = 0, False
+    for said in run:
+        if said.disks is not UNSET:
+            if not _knows_all(state, said.disks):
+                break
+            changed = _merge_disks(state, said.disks)
+        _merge_job_figures(state, said)
+        taken += 1
+        if now >= next_at:
+            _sample(memory, now)
+            next_at = memory.speed.next_at
+        if changed:
+            break
+    if taken:
+        state.news, state.timestamp, memory.heard_at = True, None, now
+    return taken, changed
+
+
+def _knows_all(state: JobFacts, disks: Collection[DiskReport]) -> bool:
+    """They are named once each, and none is new."""
+    indices = {disk.disk_index for disk in disks}
+    return len(indices) == len(disks) and indices <= state.disks.keys()
 
 
 def _check(state: JobFacts, line: Line, share: AttachedDisks | None) -> None:
@@ -142,7 +185,7 @@ def _merge_words(state: JobFacts, line: Line) -> bool:
     return changed
 
 
-def _merge_job_figures(state: JobFacts, line: Line) -> None:
+def _merge_job_figures(state: JobFacts, line: Line | ProgressLine) -> None:
     count = line.bytes_transferred
     if count is not UNSET and (state.bytes_transferred is None or count > state.bytes_transferred):
         state.bytes_transferred = count

@@ -176,6 +176,24 @@ async def test_a_producer_that_sends_a_byte_at_a_time_is_understood_and_delays_n
     await other.close()
 
 
+@pytest.mark.parametrize(
+    "flood",
+    [
+        b"x\n" * 100_000,
+        b'{"job_id":"j2","current_phase":"one"}\n{"current_phase":"two"}\n' * 3_000,
+        b'{"job_id":"j2","bytes_transferred":1}\n' * 20_000,
+    ],
+    ids=["bad lines", "changes of state", "progress"],
+)
+async def test_who_floods_does_not_keep_others_waiting(counter: Desk, producer: Producer, flood: bytes) -> None:
+    flooding = await Producer.connect(counter.path)
+    flooding.write(flood)
+    assert await producer.ask(job_id="j1", status="running", ack=1) == {"ack": 1, "ok": True}
+    assert counter.intake.lines + counter.bad.total < flood.count(b"\n") / 2
+    await flooding.drain()
+    await flooding.close()
+
+
 async def test_a_producer_that_never_reads_its_answers_does_not_jam(counter: Desk) -> None:
     deaf = await Producer.connect(counter.path)
     for number in range(40_000):
