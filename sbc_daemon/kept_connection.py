@@ -174,7 +174,7 @@ class KeptConnection(Connection):
         super()._feed(data, descriptors)
         self._read_to += len(data)
         self._pieces += 1
-        if self._read_to >= self._replay_to:
+        if self._whole_to >= self._replay_to:
             self._conversation.replaying = False
         if self._intake.owed > owed or self._writes:
             self._wait_for_write(self._whole_to)
