@@ -8,29 +8,24 @@ finds the rest where it was. Progress alone is taken at once: a newer value foll
 
 import asyncio
 import contextlib
-import fcntl
 import socket
-import sys
-import termios
 from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple
 
-from sbc_daemon.connection import READ_BYTES, Connection, Converse, Owner
+from sbc_daemon import unread
+from sbc_daemon.connection import Connection, Converse, Owner
 from sbc_daemon.descriptor_store import RETRY_SECONDS
 from sbc_daemon.edges import Edges
 from sbc_daemon.intake import Intake
 from sbc_daemon.survivor_records import ConnectionRecord, encode
 from sbc_daemon.survivors import Survivors
 
-SO_PEEK_OFF = 42
-"""<asm-generic/socket.h>; Python has no name for it."""
 HALF_SECONDS = 0.1
 """A line unfinished for so long is recorded and taken, so that its bytes do not fill the producer's buffer."""
 MAX_PIECES = 32
 MAX_UNTAKEN_BYTES = 32 << 10
 """Read and not taken, in pieces or bytes, beyond which the record is hurried: a buffer holds some 270 small writes."""
-_scratch = memoryview(bytearray(READ_BYTES))
 
 
 class _Named(NamedTuple):
@@ -73,18 +68,18 @@ class KeptConnection(Connection):
         self._to_record = (0, _NOTHING, False)
         self._leaving = False
         self._reading_on = False
-        accepted.setsockopt(socket.SOL_SOCKET, SO_PEEK_OFF, 0)
+        unread.look_from_the_start(accepted)
         super().__init__(owner, accepted, converse, intake, loop)
 
     def take_up(self, record: ConnectionRecord) -> None:
         """Go on where an earlier daemon was. Before anything is read."""
-        if record.half and self._look(len(record.half)) == record.half:
+        if record.half and unread.first_bytes(self._socket, len(record.half)) == record.half:
             # It was recorded, and the daemon killed before it was taken. No line begins twice in the same words.
             record.half = b""
         self._conversation.take_up(record)
         self._written_named = self._recorded_named = self._named
         self._half_recorded = self._half_wanted = bool(record.half)
-        self._replay_to = _unread_bytes(self._socket)
+        self._replay_to = unread.unread_bytes(self._socket)
         self._conversation.replaying = self._replay_to > 0
 
     def read_out(self) -> None:
@@ -112,7 +107,7 @@ class KeptConnection(Connection):
         if self._closed:
             return
         # Closed with bytes unread it would be reset, and its producer lose the answers that it has not read yet.
-        self._discard(self._read_to - self._taken_to)
+        unread.take(self._socket, self._read_to - self._taken_to)
         with contextlib.suppress(OSError):
             # The store still has a copy; without this the producer would not notice the end before that is gone.
             self._socket.shutdown(socket.SHUT_RDWR)
@@ -254,21 +249,7 @@ class KeptConnection(Connection):
             return
         self._taken_to += count
         self._pieces = 0
-        self._discard(count)
-
-    def _discard(self, count: int) -> None:
-        with contextlib.suppress(OSError):
-            while count > 0 and (taken := self._socket.recv_into(_scratch, min(count, READ_BYTES))):
-                count -= taken
-
-    def _look(self, size: int) -> bytes:
-        """The first unread bytes, to be read again."""
-        try:
-            data = self._socket.recv(size, socket.MSG_PEEK)
-        except OSError:
-            data = b""
-        self._socket.setsockopt(socket.SOL_SOCKET, SO_PEEK_OFF, 0)
-        return data
+        unread.take(self._socket, count)
 
     def _close_if_done(self) -> None:
         if self._writes or self._closed:
@@ -291,7 +272,3 @@ class KeptConnection(Connection):
         else:
             self._take()
             self.leave()
-
-
-def _unread_bytes(connection: socket.socket) -> int:
-    return int.from_bytes(fcntl.ioctl(connection, termios.FIONREAD, bytes(4)), sys.byteorder)
