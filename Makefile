@@ -1,6 +1,6 @@
 # The two commands: `make demo` shows the main job, `make test` proves it. Both do all set-up themselves.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-core test-packages test-faults soak bench-hub bench-watchdog bench-ways bench-drain deb wheelhouse lock clean
+.PHONY: help setup demo check test test-core test-packages test-faults soak bench-hub bench-watchdog bench-ways bench-sidecar bench-drain deb wheelhouse lock clean
 BIN := .venv/bin
 
 help: ## what can be made here
@@ -41,6 +41,9 @@ bench-watchdog: setup ## what a sweep for silent jobs costs among a million rows
 
 bench-ways: setup ## other ways to store updates and to build the hub, side by side
 	@$(BIN)/python -m benchmarks.bench_ways
+
+bench-sidecar: setup ## what the sidecar takes and costs, each figure beside its reference; some minutes on a quiet machine
+	@$(BIN)/python -m benchmarks.bench_sidecar
 
 bench-drain: setup ## how soon 1,000 and 10,000 jobs are up to date after the hub's return
 	@$(BIN)/python -m benchmarks.bench_drain

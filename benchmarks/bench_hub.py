@@ -5,21 +5,20 @@ python -m benchmarks.bench_hub [--quick]
 
 import functools
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.interpreter import import_aiohttp, interpreter_mib, seconds_of
 from benchmarks.load import WARM_UP_SECONDS, Result
 from benchmarks.report import Finding, below, beside, tell
 from benchmarks.stage import SERVER_DEFAULTS, cpu_seconds, database, load, resident_mib, run, serving
 from sha_daemon.config import DatabaseSettings
 from testbed.installation import hub_settings
 from testbed.mariadb import PrivateMariaDB
-from testbed.processes import Daemon, clean_environment
+from testbed.processes import Daemon
 
 JOBS = 2000
 BATCH = 250
@@ -27,7 +26,6 @@ LATENCY_JOBS = 5000
 LATENCY_RATE = 1000
 GROWTH_RATE = 2000
 GROWTH = (100, 1_000, 10_000, 100_000)
-IMPORT = [sys.executable, "-c", "import aiohttp"]
 
 
 class Stage:
@@ -146,23 +144,6 @@ def start_and_memory(stage: Stage) -> Iterator[Finding]:
 def hub_port(hub: Daemon) -> str:
     line = next(line for line in hub.config_file.read_text().splitlines() if line.startswith("address"))
     return line.rpartition(":")[2].strip('"')
-
-
-def seconds_of(what: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    what()
-    return time.perf_counter() - begun
-
-
-def import_aiohttp() -> None:
-    subprocess.run(IMPORT, check=True, env=clean_environment())
-
-
-def interpreter_mib() -> float:
-    """What an interpreter that has imported aiohttp keeps in memory."""
-    look = "import aiohttp, pathlib; print(pathlib.Path('/proc/self/status').read_text())"
-    status = subprocess.run([sys.executable, "-c", look], check=True, capture_output=True, text=True).stdout
-    return int(next(line for line in status.splitlines() if line.startswith("VmRSS:")).split()[1]) / 1024
 
 
 def say(what: str) -> None:

@@ -39,7 +39,8 @@ def filled(written: str, words: dict[str, str]) -> str:
 
 def synopsis(command: Command) -> str:
     if command.usage:
-        return bold(command.usage.partition(" [")[0]) + plain(command.usage[command.usage.index(" [") :])
+        words = " ".join(command.words)
+        return bold(words) + plain(command.usage.removeprefix(words))
     required = [_flag(given, given.flags[0]) for given in command.options if given.required]
     parts = [bold(" ".join(command.words)), "[options]", *required, *map(_argument_word, command.arguments)]
     return " ".join(parts)

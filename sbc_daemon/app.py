@@ -18,6 +18,7 @@ from sbc_daemon.complaints import Complaints
 from sbc_daemon.config import SidecarSettings
 from sbc_daemon.conversation import Conversation
 from sbc_daemon.dead_letters import DeadLetters
+from sbc_daemon.descriptor_store import DescriptorStore
 from sbc_daemon.forwarder import Forwarder
 from sbc_daemon.hub_link import HubLink
 from sbc_daemon.intake import PULSE_SECONDS, Intake
@@ -28,6 +29,7 @@ from sbc_daemon.processes import Peer, Processes
 from sbc_daemon.sequence import Sequence
 from sbc_daemon.spooler import Spooler
 from sbc_daemon.status import Status
+from sbc_daemon.survivors import Survivors
 from telemetry_common import __version__
 from telemetry_common.clock import Clock
 from telemetry_common.lifecycle import Lifecycle
@@ -55,6 +57,7 @@ class Sidecar:
         hub: HubLink,
         processes: Processes,
         lifecycle: Lifecycle,
+        store: DescriptorStore | None = None,
     ) -> None:
         sequence = Sequence(clock, found.seq_ceiling)
         self.forwarder = Forwarder(
@@ -68,7 +71,10 @@ class Sidecar:
         pulse = lifecycle.pulse("intake", PULSE_SECONDS)
         self.spooler = Spooler(outbox, sequence, clock, self.forwarder.wake, pulse.beat)
         self.intake = Intake(clock, self.spooler, settings.cadence, pulse)
-        self.attachments = Attachments(processes, self.intake, Complaints(clock))
+        self.outbox_lost = found.moved_aside is not None
+        """Nothing is known any more of what was said to an earlier daemon."""
+        self.survivors = Survivors(outbox, store, self.intake.when_written, found.survivors)
+        self.attachments = Attachments(processes, self.intake, Complaints(clock), self.survivors)
         self.intake.on_end = self.attachments.release
         self.bad_lines = Complaints(clock)
         self.dead_letters = DeadLetters(outbox, self.forwarder.wake)
@@ -92,10 +98,11 @@ class Sidecar:
         hub: HubLink,
         processes: Processes,
         lifecycle: Lifecycle,
+        store: DescriptorStore | None = None,
     ) -> "Sidecar":
         """Open the outbox and take up the jobs it holds. Raises StateDirectoryHeld."""
         found = await outbox.open()
-        sidecar = cls(settings, clock, outbox, found, hub, processes, lifecycle)
+        sidecar = cls(settings, clock, outbox, found, hub, processes, lifecycle, store)
         sidecar.intake.restore(found.jobs)
         sidecar.forwarder.take_up(found.waiting)
         log.info(fields("outbox opened", jobs=len(found.jobs), waiting=len(found.waiting)))
@@ -176,6 +183,7 @@ class Sidecar:
             tasks = [
                 group.create_task(self.intake.run(), name="intake"),
                 group.create_task(self.forwarder.run(), name="forwarder"),
+                group.create_task(self.survivors.run(), name="survivors"),
                 group.create_task(self._hub.tend(), name="hub routes"),
                 group.create_task(self._keep_looking(), name="outbox figures"),
                 group.create_task(self._lifecycle.vouch(self.status, ping_seconds or STATUS_SECONDS), name="vouching"),
@@ -189,6 +197,7 @@ class Sidecar:
     async def finish(self) -> None:
         """Nothing comes in any more: have everything on the disk, and let what is on its way to the hub arrive."""
         await self.intake.finish()
+        await self.survivors.write()
         for _ in range(int(LAST_DELIVERIES_SECONDS / _LOOK_SECONDS)):
             if self.forwarder.idle:
                 return

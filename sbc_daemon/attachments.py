@@ -7,11 +7,13 @@ is no longer waited for. A process that was named by its pidfd needs no connecti
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from sbc_daemon.complaints import Complaints
-from sbc_daemon.processes import Peer, Process, Processes, Unattachable
+from sbc_daemon.processes import Peer, Process, Processes, Unattachable, descriptor_of
+from sbc_daemon.survivor_records import LinkRecord, ProcessRecord, encode
+from sbc_daemon.survivors import Survivors
 from telemetry_common.contract import AttachedDisks
 from telemetry_common.logs import fields
 
@@ -43,33 +45,38 @@ class _TooMany(Unattachable):
     """As many processes are held as may be."""
 
 
-class _Link:
-    """One process answering for one job. `lasting`: named by its pidfd, whatever happens to connections."""
-
-    __slots__ = ("lasting", "share")
-
-    def __init__(self, share: AttachedDisks | None, lasting: bool) -> None:
-        self.share = share
-        self.lasting = lasting
-
-
 class _Held:
-    __slots__ = ("leaving", "links", "process")
+    """`links`: the jobs it answers for. `name`: its pidfd's in the descriptor store, if it is there."""
 
-    def __init__(self, process: Process) -> None:
+    __slots__ = ("leaving", "links", "name", "process")
+
+    def __init__(self, process: Process, name: str | None) -> None:
         self.process = process
-        self.links: dict[str, _Link] = {}
+        self.name = name
+        self.links: dict[str, LinkRecord] = {}
         self.leaving: asyncio.TimerHandle | None = None
+
+    def record(self) -> bytes | None:
+        return encode(ProcessRecord(self.process.pid, self.links))
+
+    def recorded(self) -> None:
+        """Nothing waits for that."""
 
 
 class Attachments:
-    """`read_all` takes in every byte that was already written to any connection; it is asked before a verdict."""
+    """`read_all` takes in every byte that was already written to any connection; it is asked before a verdict.
 
-    def __init__(self, processes: Processes, jobs: Jobs, turned_away: Complaints) -> None:
+    With `survivors` what is attached stays so when the daemon is restarted.
+    """
+
+    def __init__(
+        self, processes: Processes, jobs: Jobs, turned_away: Complaints, survivors: Survivors | None = None
+    ) -> None:
         self.read_all: Callable[[], None] = lambda: None
         self._processes = processes
         self._jobs = jobs
         self._turned_away = turned_away
+        self._survivors = survivors
         self._held: dict[int, _Held] = {}
         self._connections: dict[int, int] = {}
         self._unattached: dict[str, None] = {}
@@ -88,12 +95,31 @@ class Attachments:
             return
         link = held.links.get(job_id)
         if link is None:
-            held.links[job_id] = _Link(share, lasting=pidfd is not None)
-            self._jobs.attached(job_id)
+            self._link(held, job_id, LinkRecord(share, lasting=pidfd is not None))
             log.info(fields("job attached to a process", job=job_id, process=held.process.pid))
         else:
             link.share = share
             link.lasting |= pidfd is not None
+        self._changed(held)
+
+    def take_up(self, name: str, process: Process, links: Mapping[str, LinkRecord]) -> None:
+        """Hold again what an earlier daemon held: the jobs in `links`. The loop tells if it has ended meanwhile."""
+        held = _Held(process, name)
+        if self._alive(process.pid) is None:  # else that one has its pid by now
+            self._held[process.pid] = held
+        for job_id, link in links.items():
+            self._link(held, job_id, link)
+        process.on_end(lambda: self._ended(held))
+        if process.pid not in self._connections:
+            self._wait_for_its_return(held)
+
+    def _link(self, held: _Held, job_id: str, link: LinkRecord) -> None:
+        held.links[job_id] = link
+        self._jobs.attached(job_id)
+
+    def _changed(self, held: _Held) -> None:
+        if self._survivors is not None and held.name is not None:
+            self._survivors.keep(held.name, held)
 
     def _say_unattached(self, job_id: str, peer: Peer, problem: Unattachable) -> None:
         """Once per job: the producer may say `attach` with every line."""
@@ -125,13 +151,15 @@ class Attachments:
         self._connections.pop(pid, None)
         held = self._held.get(pid)
         if held is not None and held.leaving is None:
-            held.leaving = asyncio.get_running_loop().call_later(GRACE_SECONDS, self._let_go, held)
+            self._wait_for_its_return(held)
+
+    def _wait_for_its_return(self, held: _Held) -> None:
+        held.leaving = asyncio.get_running_loop().call_later(GRACE_SECONDS, self._let_go, held)
 
     def release(self, job_id: str) -> None:
         """The job has ended: nobody answers for it any more."""
         for held in [held for held in self._held.values() if job_id in held.links]:
-            del held.links[job_id]
-            self._jobs.detached(job_id)
+            self._unlink(held, job_id)
             self._drop_if_idle(held)
 
     def pids(self, job_id: str) -> tuple[int, ...]:
@@ -147,8 +175,9 @@ class Attachments:
         return {job_id: tuple(pids) for job_id, pids in found.items()}
 
     def close(self) -> None:
+        """The daemon ends; the processes do not."""
         for held in list(self._held.values()):
-            self._drop(held)
+            self._let_loose(held)
 
     def _hold(self, peer: Peer, pidfd: int | None) -> _Held:
         """The process, held once however often it is named. Raises Unattachable."""
@@ -161,9 +190,15 @@ class Attachments:
         if len(self._held) >= MAX_PROCESSES:
             process.close()
             raise _TooMany(f"cannot attach more than {MAX_PROCESSES} processes at once; end some of their jobs")
-        held = self._held[process.pid] = _Held(process)
+        held = self._held[process.pid] = _Held(process, self._kept(process))
         process.on_end(lambda: self._ended(held))
         return held
+
+    def _kept(self, process: Process) -> str | None:
+        descriptor = descriptor_of(process)
+        if self._survivors is None or descriptor is None:
+            return None
+        return self._survivors.put("process", descriptor)
 
     def _alive(self, pid: int) -> _Held | None:
         """The process of this pid if it is held and lives: as long as it does, its pid is its own.
@@ -189,8 +224,7 @@ class Attachments:
         """It lives but has not come back: its jobs go on unattached."""
         held.leaving = None
         for job_id in [job_id for job_id, link in held.links.items() if not link.lasting]:
-            del held.links[job_id]
-            self._jobs.detached(job_id)
+            self._unlink(held, job_id)
             log.warning(fields("producer stays away; job goes on unattached", job=job_id, process=held.process.pid))
         self._drop_if_idle(held)
 
@@ -198,7 +232,18 @@ class Attachments:
         if not held.links:
             self._drop(held)
 
+    def _unlink(self, held: _Held, job_id: str) -> None:
+        del held.links[job_id]
+        self._jobs.detached(job_id)
+        self._changed(held)
+
     def _drop(self, held: _Held) -> None:
+        """It answers for nothing any more."""
+        if self._survivors is not None and held.name is not None:
+            self._survivors.release(held.name)
+        self._let_loose(held)
+
+    def _let_loose(self, held: _Held) -> None:
         if held.leaving is not None:
             held.leaving.cancel()
         if self._held.get(held.process.pid) is held:
@@ -206,4 +251,6 @@ class Attachments:
         for job_id in held.links:
             self._jobs.detached(job_id)
         held.links.clear()
+        if self._survivors is not None and held.name is not None:
+            self._survivors.leave(held.name)
         held.process.close()

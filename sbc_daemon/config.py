@@ -161,6 +161,16 @@ def _is_loopback_address(listen: str) -> bool:
 
 class Service(Struct, frozen=True, forbid_unknown_fields=True):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], about("How much is logged.")] = "info"
+    descriptor_store: Annotated[
+        int,
+        about(
+            "Connections and attached processes that systemd keeps over a restart, as FileDescriptorStoreMax= of the "
+            "unit.\n"
+            "systemd says it itself from version 254 on. 0: none, producers connect again.",
+            ge=0,
+            le=16_384,
+        ),
+    ] = 1536
     stop_seconds: Annotated[
         float, about("On SIGTERM: seconds to finish what was accepted before it closes.", gt=0, le=600)
     ] = 10.0

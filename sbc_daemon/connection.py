@@ -1,14 +1,15 @@
 """One producer's socket: reads for the conversation, sends its answers, never waits for the producer.
 
-Reading is `recvmsg` in large pieces (a descriptor may come along), once per turn of the loop, so that one that floods
-does not starve the others. Answers that are not taken are dropped and counted.
+Reading is `recvmsg` in large pieces (a descriptor may come along), once per turn of the loop, and only when the last
+piece was taken in, so that one that floods does not starve the others. Answers that are not taken are dropped and
+counted.
 """
 
 import array
 import asyncio
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from sbc_daemon.conversation import Conversation
@@ -42,6 +43,9 @@ def peer_of(connection: socket.socket) -> Peer:
 class Connection:
     """One producer's socket. It is closed when the producer is done, all acks are answered and the answers sent."""
 
+    flags = socket.MSG_CMSG_CLOEXEC
+    """How it is read."""
+
     def __init__(
         self,
         owner: Owner,
@@ -56,10 +60,12 @@ class Connection:
         self._loop = loop
         self._unsent = bytearray()
         self._flushing = False
+        self._blocked = False
+        self._paused = False
         self._ended = False
         self._deaf = False
         self._conversation = converse(peer_of(accepted), self.write)
-        self._loop.add_reader(accepted.fileno(), self._readable)
+        self._watch()
 
     def write(self, answer: bytes) -> None:
         """Send it when the producer takes it; never wait for that."""
@@ -67,17 +73,17 @@ class Connection:
             self._owner.answers_dropped += 1
         else:
             self._unsent += answer
-        if not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
+        self._answered()
 
     def drain(self) -> None:
         """Read what is there, now."""
+        self._catch_up()
         taken = 0
         while not self._ended and taken < DRAIN_BYTES:
             count = self._read()
             if count == 0:
                 return
+            self._catch_up()
             taken += count
 
     def end_reading(self) -> None:
@@ -85,42 +91,93 @@ class Connection:
         if self._ended:
             return
         self._ended = True
-        self._loop.remove_reader(self._socket.fileno())
-        self._conversation.finish()
+        self._unwatch()
+        self._finish()
         self._close_if_done()
+
+    def stop(self) -> None:
+        """The daemon stops."""
+        self.end_reading()
+
+    def leave(self) -> None:
+        """At once, answered or not."""
+        self.close()
 
     def close(self) -> None:
         if self._socket.fileno() < 0:
             return
-        self._loop.remove_reader(self._socket.fileno())
+        self._unwatch()
         self._loop.remove_writer(self._socket.fileno())
         self._conversation.close()
         self._socket.close()
         self._owner.forget(self)
 
+    def _answered(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _watch(self) -> None:
+        self._loop.add_reader(self._socket.fileno(), self._readable)
+
+    def _unwatch(self) -> None:
+        self._loop.remove_reader(self._socket.fileno())
+
     def _readable(self) -> None:
         self._read()
-        if self._intake.crowded and not self._ended:
-            self._loop.remove_reader(self._socket.fileno())
+        if not self._ended and self._must_wait():
+            self._unwatch()
+            self._wait()
+
+    def _must_wait(self) -> bool:
+        return self._conversation.behind or self._waits_for_disk()
+
+    def _waits_for_disk(self) -> bool:
+        return self._conversation.ahead_of_disk or self._intake.crowded
+
+    def _wait(self) -> None:
+        """Read no more until the disk has caught up, or for what was read until its next turn has come."""
+        self._paused = True
+        if self._waits_for_disk():
             self._intake.when_clear(self._resume)
+        else:
+            self._loop.call_soon(self._resume)
 
     def _resume(self) -> None:
-        if not self._ended and self._socket.fileno() >= 0:
-            self._loop.add_reader(self._socket.fileno(), self._readable)
+        self._paused = False
+        if self._ended or self._socket.fileno() < 0:
+            return
+        self._go_on()
+        if self._must_wait():
+            self._wait()
+        else:
+            self._watch()
 
     def _read(self) -> int:
         """One piece; its length, 0 when there is none for now or ever."""
         try:
-            data, ancillary, _, _ = self._socket.recvmsg(READ_BYTES, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
+            data, ancillary, _, _ = self._socket.recvmsg(READ_BYTES, _ANCILLARY_BYTES, self.flags)
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError:
             data, ancillary = b"", []
         if data:
-            self._conversation.feed(data, _descriptors(ancillary) if ancillary else ())
+            self._feed(data, _descriptors(ancillary) if ancillary else ())
         else:
             self.end_reading()
         return len(data)
+
+    def _feed(self, data: bytes, descriptors: Iterable[int]) -> None:
+        self._conversation.feed(data, descriptors)
+
+    def _go_on(self) -> None:
+        self._conversation.go_on()
+
+    def _catch_up(self) -> None:
+        self._conversation.catch_up()
+
+    def _finish(self) -> None:
+        self._conversation.finish()
 
     def _flush(self) -> None:
         """Answers that came up in one turn leave in one piece."""
@@ -140,11 +197,12 @@ class Connection:
             self._owner.answers_dropped += 1
             self._unsent.clear()
         elif self._unsent:
-            self._flushing = True
+            self._flushing = self._blocked = True
             self._loop.add_writer(self._socket.fileno(), self._writable)
         self._close_if_done()
 
     def _writable(self) -> None:
+        self._blocked = False
         self._loop.remove_writer(self._socket.fileno())
         self._flush()
 

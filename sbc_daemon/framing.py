@@ -1,66 +1,73 @@
-"""Bytes into lines. Pure. Memory is bounded by the longest legal line, whatever arrives and however slowly."""
+"""Bytes into lines. Pure. Memory is bounded by the longest legal line and what is added at once."""
 
 from typing import Final
 
 from telemetry_common.contract import MAX_LINE_BYTES
 
 
-class OverLong:
-    """Stands where a line over the limit was; said once per such line, as soon as it is known."""
+class OverLong(bytes):
+    """Stands where a line over the limit was; said once per such line, as soon as it is known. No JSON to a decoder."""
 
 
-OVER_LONG: Final = OverLong()
+OVER_LONG: Final = OverLong(b"over-long")
 
 
 class LineSplitter:
-    """Feed it what was read; it returns the lines that are whole, without their newlines."""
+    """Add what was read; take the lines that are whole, without their newlines, some at a time.
+
+    What is not taken yet stays as it came: a line costs an object only when its turn has come.
+    """
 
     def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
+        self.more = False
+        """Whole lines may wait to be taken."""
         self._limit = limit
-        self._partial = bytearray()
+        self._held = b""
         self._dropping = False
 
     @property
     def unfinished(self) -> bool:
-        """A line has begun whose newline has not been seen."""
-        return self._dropping or bool(self._partial)
+        """A line has begun whose newline has not been seen. (Asked when all whole lines are taken.)"""
+        return self._dropping or bool(self._held)
 
-    def feed(self, data: bytes) -> list[bytes | OverLong]:
-        """The lines that end within `data`, in order, blank ones left out."""
-        if b"\n" not in data:
-            return self._extend(data)
-        first, *lines, rest = data.split(b"\n")
-        found = self._complete(first)
-        # A line's newline counts towards the limit, hence >=.
-        found += [line if len(line) < self._limit else OVER_LONG for line in lines if line]
-        found += self._extend(rest)
-        return found
+    @property
+    def held(self) -> bytes:
+        """What is not taken yet (nothing of a line that is being dropped)."""
+        return self._held
 
-    def finish(self) -> list[bytes | OverLong]:
+    @property
+    def held_bytes(self) -> int:
+        """The length of `held`."""
+        return len(self._held)
+
+    def add(self, data: bytes) -> None:
+        self._held += data
+        self.more = True
+
+    def take(self, most: int) -> list[bytes]:
+        """The next lines, at most so many, in order, blank ones left out."""
+        within_limit = len(self._held) < self._limit
+        *lines, self._held = self._held.split(b"\n", most)
+        self.more = len(lines) == most and b"\n" in self._held
+        if self._dropping and lines:
+            self._dropping = False
+            del lines[0]
+        # A line's newline counts towards the limit, hence <.
+        found = [line if within_limit or len(line) < self._limit else OVER_LONG for line in lines if line]
+        return found if self.more else found + self._begun_too_long()
+
+    def finish(self) -> list[bytes]:
         """The connection ended: what stands there without a newline is the last line (an object says itself whether
         it is whole)."""
-        last = bytes(self._partial)
-        self._partial.clear()
+        last, self._held = self._held, b""
         return [last] if last else []
 
-    def _extend(self, data: bytes) -> list[bytes | OverLong]:
-        """More of a line whose end is not in sight."""
+    def _begun_too_long(self) -> list[bytes]:
+        """What is held is the beginning of a line. Over the limit it is not kept, and said to be so once."""
         if self._dropping:
-            return []
-        self._partial += data
-        if len(self._partial) < self._limit:
-            return []
-        self._dropping = True
-        self._partial = bytearray()
-        return [OVER_LONG]
-
-    def _complete(self, tail: bytes) -> list[bytes | OverLong]:
-        """The end of the line that had begun before."""
-        if self._dropping:
-            self._dropping = False
-            return []
-        line = bytes(self._partial + tail) if self._partial else tail
-        self._partial.clear()
-        if len(line) >= self._limit:
+            self._held = b""
+        elif len(self._held) >= self._limit:
+            self._held = b""
+            self._dropping = True
             return [OVER_LONG]
-        return [line] if line else []
+        return []

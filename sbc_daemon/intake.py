@@ -19,9 +19,9 @@ from sbc_daemon.outbox import JobRecord
 from sbc_daemon.pending import Ack, Draft, Origin, Pending
 from sbc_daemon.snapshot import sent_mark, snapshot
 from sbc_daemon.spooler import Spooler
-from sbc_daemon.tracker import merge
+from sbc_daemon.tracker import merge, merge_progress
 from telemetry_common.clock import Clock
-from telemetry_common.contract import AttachedDisks, ErrorInfo, Line, Update
+from telemetry_common.contract import FINAL, AttachedDisks, ErrorInfo, Line, ProgressLine, Update
 from telemetry_common.lifecycle import Pulse
 from telemetry_common.logs import fields
 
@@ -41,6 +41,8 @@ class Intake:
     def __init__(self, clock: Clock, spooler: Spooler, rules: CadenceSettings, pulse: Pulse) -> None:
         self.jobs = Jobs()
         self.lines = 0
+        self.turns = 0
+        """How often what waited was taken to be written."""
         self.on_end: Callable[[str], None] = lambda job_id: None
         """Told of every job that has ended."""
         self._clock = clock
@@ -55,13 +57,14 @@ class Intake:
         self._finished = asyncio.Event()
         self._sleeps_until = float("-inf")
         self._paused: list[Callable[[], None]] = []
+        self._awaited: list[Callable[[], None]] = []
 
     def restore(self, records: Iterable[JobRecord]) -> None:
         """Take up the jobs that the outbox had kept. A record that cannot be read is reported and left out."""
-        now = self._clock.monotonic()
+        now, moment = self._clock.monotonic(), self._clock.moment()
         for record in records:
             try:
-                memory = from_json(record.snapshot, now)
+                memory = from_json(record.snapshot, now, moment)
             except ValueError as error:
                 log.error(fields("cannot read what was kept of a job; it begins anew", job=record.job_id, reason=error))
                 continue
@@ -75,8 +78,10 @@ class Intake:
         origin: Origin,
         share: AttachedDisks | None = None,
         attach: Callable[[], None] | None = None,
-    ) -> None:
+    ) -> bool:
         """Take in one line; its `ack` is answered once it is safe. Raises LineRefused, and then it was not taken.
+
+        True when the next write to the outbox has more to do for it: a change of state, or an ack.
 
         A change of state becomes a message at once; the rest is looked at in `settle`, once per job and read. `attach`
         is called in between, so that already the first message says that the producer lives.
@@ -99,6 +104,24 @@ class Intake:
         if line.ack is not UNSET:
             self._pending.add_ack(Ack(job_id, line.ack, origin))
             self._woken.set()
+        return changed or line.ack is not UNSET
+
+    def accept_progress(self, job_id: str, run: Iterable[ProgressLine]) -> int:
+        """`accept` for lines that only say how far one job is, without what such lines cannot need.
+
+        Returns how many were taken; the next one, if any is left, has to go through `accept`.
+        """
+        memory = self.jobs.get(job_id)
+        if memory is None:
+            return 0
+        now = self._clock.monotonic()
+        taken, changed = merge_progress(memory, run, now)
+        self.lines += taken
+        if changed:
+            self._consider(memory, now)
+        if taken:
+            self._touched[job_id] = memory
+        return taken
 
     def settle(self) -> None:
         """All that was read is in: see which jobs are worth a message."""
@@ -139,8 +162,17 @@ class Intake:
             return
         memory.producers = max(0, memory.producers - 1)
         if not memory.attached and not memory.state.ended:
+            self._say_missing(memory.state)
             memory.state.news = True  # that nobody vouches for it any more: the hub forgets its idle_seconds
             self._plan(memory)
+
+    def _say_missing(self, state: JobFacts) -> None:
+        """Of a job shared by several processes, those that are here have ended. The others may come yet, one after the
+        other; if none does, the hub's watchdog ends the job, and can take that back."""
+        if state.of is not None:
+            ended = sum(disk.status in FINAL for disk in state.disks.values())
+            if ended:
+                log.info(fields("job waits for its other disks", job=state.job_id, ended=ended, of=state.of))
 
     def producer_ended(self, job_id: str, pid: int, share: AttachedDisks | None) -> None:
         """Fail what the process has left unfinished. A whole job with another living producer is that one's affair.
@@ -162,8 +194,20 @@ class Intake:
         """More waits for the disk than may: read no further, and ask to be called when it is better."""
         return len(self._pending) >= MAX_PENDING
 
+    @property
+    def owed(self) -> int:
+        """States and acks that wait for the disk."""
+        return len(self._pending)
+
+    def when_written(self, callback: Callable[[], None]) -> None:
+        """Call back once everything taken in so far is in the outbox and answered, or refused. Progress does not count
+        that was not worth a message."""
+        self._awaited.append(callback)
+        self._woken.set()
+
     def when_clear(self, callback: Callable[[], None]) -> None:
         self._paused.append(callback)
+        self._woken.set()
 
     async def run(self) -> None:
         """Write what waits and say what is due, until `finish`; the last turn leaves nothing behind."""
@@ -177,6 +221,7 @@ class Intake:
                 self._pending.add_record(memory.state.job_id)
         while self._pending:
             await self._spooler.spool(self._pending, self._record, sync=True)
+        self._tell_written(self._awaited)
         self._finished.set()
 
     async def finish(self) -> None:
@@ -191,12 +236,19 @@ class Intake:
             memory = self.jobs.get(job_id)
             if memory is not None:
                 self._consider(memory, self._clock.monotonic())
+        awaited, self._awaited = self._awaited, []
+        self.turns += 1
         if self._pending:
             await self._spooler.spool(self._pending, self._record)
+        self._tell_written(awaited)
         if self._paused and not self.crowded:
             paused, self._paused = self._paused, []
             for resume in paused:
                 resume()
+
+    def _tell_written(self, awaited: Iterable[Callable[[], None]]) -> None:
+        for tell in awaited:
+            tell()
 
     async def _sleep(self) -> None:
         now = self._clock.monotonic()
@@ -249,4 +301,5 @@ class Intake:
         memory = self.jobs.get(job_id)
         if memory is None:
             return None
-        return JobRecord(job_id=job_id, snapshot=memory.to_json(), ended=memory.state.ended)
+        snapshot = memory.to_json(self._clock.monotonic(), self._clock.moment())
+        return JobRecord(job_id=job_id, snapshot=snapshot, ended=memory.state.ended)

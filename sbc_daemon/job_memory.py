@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct, field
 
 from sbc_daemon.speed import SpeedWindow
+from telemetry_common.clock import Moment, age_seconds
 from telemetry_common.contract import FINAL, DiskStatus, ErrorInfo, JobStatus
 
 GREATEST_AMOUNT = 2**63 - 1
@@ -36,7 +37,10 @@ class Sent(Struct):
 
 
 class JobFacts(Struct, omit_defaults=True):
-    """One job as last said; None or 0 is what nobody has said yet. `of` is the number of disks of a shared job."""
+    """One job as last said; None or 0 is what nobody has said yet. `of` is the number of disks of a shared job.
+
+    `heard` is when it was last heard of, on the clocks that outlive the process, as of the last time it was kept.
+    """
 
     job_id: str
     status: JobStatus | None = None
@@ -53,6 +57,7 @@ class JobFacts(Struct, omit_defaults=True):
     timestamp: datetime.datetime | None = None
     sent: Sent | None = None
     news: bool = False
+    heard: Moment | None = None
 
     @property
     def ended(self) -> bool:
@@ -89,7 +94,10 @@ class JobMemory:
             return state.bytes_transferred
         return min(GREATEST_AMOUNT, max(sum(known), state.bytes_transferred or 0))
 
-    def to_json(self) -> bytes:
+    def to_json(self, now: float, moment: Moment) -> bytes:
+        """What is kept of it. `now` (monotonic) and `moment` are the same instant."""
+        silent = now - self.heard_at
+        self.state.heard = Moment(moment.wall - silent, moment.boot - silent, moment.boot_id)
         return _encoder.encode(self.state)
 
 
@@ -97,9 +105,13 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(JobFacts)
 
 
-def from_json(snapshot: bytes, now: float) -> JobMemory:
-    """A job as it was kept, its times beginning anew. Raises ValueError when the bytes are no job's."""
+def from_json(snapshot: bytes, now: float, moment: Moment) -> JobMemory:
+    """A job as it was kept, as silent as it was; its other times begin anew. Raises ValueError when the bytes are no
+    job's."""
     try:
-        return JobMemory(_decoder.decode(snapshot), now)
+        memory = JobMemory(_decoder.decode(snapshot), now)
     except msgspec.MsgspecError as error:
         raise ValueError(str(error)) from None
+    if memory.state.heard is not None:
+        memory.heard_at = now - age_seconds(memory.state.heard, moment)
+    return memory

@@ -7,11 +7,19 @@ from pathlib import Path
 
 from sbc_daemon.complaints import Complaints
 from sbc_daemon.connection import Connection, Converse
+from sbc_daemon.descriptor_store import RETRY_SECONDS
+from sbc_daemon.edges import Edges
 from sbc_daemon.intake import Intake
+from sbc_daemon.kept_connection import KeptConnection
+from sbc_daemon.survivor_records import ConnectionRecord
+from sbc_daemon.survivors import Survivors
 from telemetry_common.clock import Clock
 
 ACCEPT_PAUSE_SECONDS = 1.0
 """After accept failed for want of descriptors: retrying at once would only spin."""
+STORE_PAUSE_SECONDS = RETRY_SECONDS
+"""While systemd does not take what was accepted: a connection that waits to be accepted is safe, one that is accepted
+and not stored is not."""
 _BACKLOG = 512
 _ACCEPTS_A_TURN = 64
 
@@ -69,10 +77,19 @@ def _remove_stale(path: str) -> None:
 
 
 class Listener:
-    """Owns the listening socket and every connection. `answers_dropped` and `turned_away` are for status."""
+    """Owns the listening socket and every connection. `answers_dropped` and `turned_away` are for status.
+
+    With `survivors` connections outlive it; without, or where there is no room, they end with it.
+    """
 
     def __init__(
-        self, bound: socket.socket, converse: Converse, intake: Intake, max_connections: int, clock: Clock
+        self,
+        bound: socket.socket,
+        converse: Converse,
+        intake: Intake,
+        max_connections: int,
+        clock: Clock,
+        survivors: Survivors | None = None,
     ) -> None:
         self.turned_away = Complaints(clock)
         self.answers_dropped = 0
@@ -82,7 +99,10 @@ class Listener:
         self._max_connections = max_connections
         self._connections: set[Connection] = set()
         self._all_closed = asyncio.Event()
+        self._stopping = False
         self._loop = asyncio.get_running_loop()
+        self._survivors = survivors
+        self._edges = Edges(self._loop)
 
     @property
     def connections(self) -> int:
@@ -91,6 +111,17 @@ class Listener:
     def start(self) -> None:
         self._socket.setblocking(False)
         self._loop.add_reader(self._socket.fileno(), self._accept_some)
+
+    def take_up(
+        self, name: str, connection: socket.socket, record: ConnectionRecord, survivors: Survivors, *, last: bool
+    ) -> None:
+        """Go on with a connection that an earlier daemon accepted; `last`: only to read what is there."""
+        connection.setblocking(False)
+        kept = self._kept(connection, survivors, name)
+        kept.take_up(record)
+        self._connections.add(kept)
+        if last:
+            self._loop.call_soon(kept.read_out)
 
     def read_all(self) -> None:
         """Take in everything that was written so far, also on connections that still wait to be accepted."""
@@ -101,14 +132,16 @@ class Listener:
             connection.drain()
 
     async def stop(self) -> None:
-        """Accept no more, take in what was written, and return when every ack is answered and every connection closed.
+        """Accept no more, take in what was written, and return when every ack is answered and every connection closed,
+        or left to the next daemon.
 
         The intake must still be running, or nothing would be answered.
         """
+        self._stopping = True
         self._loop.remove_reader(self._socket.fileno())
         self.read_all()
         for connection in list(self._connections):
-            connection.end_reading()
+            connection.stop()
         self._all_closed.clear()
         if self._connections:
             await self._all_closed.wait()
@@ -116,7 +149,8 @@ class Listener:
     def close(self) -> None:
         """At once, answered or not."""
         for connection in list(self._connections):
-            connection.close()
+            connection.leave()
+        self._edges.close()
         if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
@@ -128,6 +162,9 @@ class Listener:
 
     def _accept_some(self) -> None:
         for _ in range(_ACCEPTS_A_TURN):
+            if self._survivors is not None and self._survivors.lagging:
+                self._stop_accepting_for(STORE_PAUSE_SECONDS)
+                return
             if not self._accept_one():
                 return
 
@@ -145,14 +182,26 @@ class Listener:
             self.turned_away.about("connections", "connection turned away", limit=self._max_connections)
             return True
         accepted.setblocking(False)
-        self._connections.add(Connection(self, accepted, self._converse, self._intake, self._loop))
+        self._connections.add(self._connection(accepted))
         return True
+
+    def _connection(self, accepted: socket.socket) -> Connection:
+        name = None if self._survivors is None else self._survivors.put("connection", accepted.fileno())
+        if self._survivors is None or name is None:
+            return Connection(self, accepted, self._converse, self._intake, self._loop)
+        return self._kept(accepted, self._survivors, name)
+
+    def _kept(self, accepted: socket.socket, survivors: Survivors, name: str) -> KeptConnection:
+        return KeptConnection(self, accepted, self._converse, self._intake, self._loop, self._edges, survivors, name)
 
     def _pause_accepting(self, error: OSError) -> None:
         self.turned_away.about("accept", "cannot accept connections for now", reason=error.strerror)
+        self._stop_accepting_for(ACCEPT_PAUSE_SECONDS)
+
+    def _stop_accepting_for(self, seconds: float) -> None:
         self._loop.remove_reader(self._socket.fileno())
-        self._loop.call_later(ACCEPT_PAUSE_SECONDS, self._resume_accepting)
+        self._loop.call_later(seconds, self._resume_accepting)
 
     def _resume_accepting(self) -> None:
-        if self._socket.fileno() >= 0:
+        if self._socket.fileno() >= 0 and not self._stopping:
             self._loop.add_reader(self._socket.fileno(), self._accept_some)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -9,8 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from sbc_daemon.app import Sidecar
+from sbc_daemon.comeback import Comeback, sorted_out
 from sbc_daemon.config import DEFAULT_PATH, PREFIX, Hub, SidecarSettings
 from sbc_daemon.control import ControlServer
+from sbc_daemon.descriptor_store import store_of
 from sbc_daemon.hub_access import HubAccess
 from sbc_daemon.hub_link import HttpHubLink
 from sbc_daemon.hub_routes import HubRoutes
@@ -32,16 +35,21 @@ async def _serve(config: SidecarSettings, read_settings: Callable[[], SidecarSet
     access = HubAccess(config.hub)
     for warning in access.warnings():
         log.warning(warning)
-    given = sockets.inherited()
+    of_units, stored = sorted_out(sockets.descriptors())
+    given = sockets.by_name(of_units)
+    store = store_of(os.environ, config.service.descriptor_store, [one.name for one in stored])
     bound = listening_socket(config.socket.path, given)
     clock = SystemClock()
     lifecycle = Lifecycle(SystemdNotifier(), clock)
     outbox = SqliteOutbox(Path(config.outbox.directory), config.outbox.max_bytes, clock)
     hub = HubRoutes([_link(config.hub, url, access) for url in config.hub.urls])
-    sidecar = await Sidecar.opened(config, clock, outbox, hub, PidfdProcesses(), lifecycle)
-    listener = Listener(bound, sidecar.converse, sidecar.intake, config.socket.max_connections, clock)
+    processes = PidfdProcesses()
+    sidecar = await Sidecar.opened(config, clock, outbox, hub, processes, lifecycle, store)
+    survivors = sidecar.survivors if sidecar.survivors.possible else None
+    listener = Listener(bound, sidecar.converse, sidecar.intake, config.socket.max_connections, clock, survivors)
     sidecar.attachments.read_all = listener.read_all
     sidecar.connections = lambda: listener.connections
+    Comeback(sidecar, listener, processes).take_up(stored)
     stop = daemon.stop_on_signal()
     reload = Reloader(lifecycle, sidecar.status, config, read_settings, _log_level, _parts(access, sidecar))
     try:

@@ -11,7 +11,7 @@ Rules (docs/architecture.md has the reasons):
 `outbox_sqlite.SqliteOutbox` keeps it on disk, `outbox_memory.MemoryOutbox` is its twin; one suite tests both.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct, field
@@ -56,12 +56,16 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
 
 
 class Opened(Struct, frozen=True, kw_only=True):
-    """What a start finds. `moved_aside` names the damaged file's new place; `seq_ceiling` is 0 for a new outbox."""
+    """What a start finds. `moved_aside` names the damaged file's new place; `seq_ceiling` is 0 for a new outbox.
+
+    `survivors` is what was last remembered of each descriptor that may have outlived the last process, by its name.
+    """
 
     jobs: tuple[JobRecord, ...]
     waiting: tuple[str, ...]
     seq_ceiling: int
     moved_aside: str | None = None
+    survivors: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Figures(Struct, frozen=True, kw_only=True):
@@ -101,6 +105,10 @@ class Outbox(Protocol):
         Raises OutboxFull where they are not kept. The newest snapshot of each job is then held in memory and still
         goes out while this process lives (so wake its lane all the same), until a later `keep` succeeds for the job.
         """
+
+    async def remember(self, survivors: Mapping[str, bytes], gone: Collection[str]) -> None:
+        """Keep what belongs to these descriptors, and forget others; all or nothing. Outlives the process, not the
+        machine: neither do the descriptors. Raises OutboxFull."""
 
     async def raise_ceiling(self, ceiling: int) -> None:
         """No `seq` above `ceiling` will be given out before this has returned; synced. Raises OutboxFull."""

@@ -4,7 +4,8 @@
 fail with that text. `syncs` and `renumberings` count what costs a real disk.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
@@ -25,6 +26,7 @@ class MemoryDisk:
         self.lanes: dict[str, dict[int, Entry]] = {}
         self.letters: dict[int, DeadLetter] = {}
         self.buried: dict[int, Message] = {}
+        self.survivors: dict[str, bytes] = {}
         self.ceiling = 0
         self.last_id = 0
         self.used_bytes = 0
@@ -67,6 +69,7 @@ class MemoryOutbox:
             jobs=tuple(self._disk.records.values()),
             waiting=tuple(await self.waiting()),
             seq_ceiling=self._disk.ceiling,
+            survivors=dict(self._disk.survivors),
         )
 
     async def keep(self, messages: Sequence[Message], records: Sequence[JobRecord], *, synced: bool) -> None:
@@ -89,6 +92,16 @@ class MemoryOutbox:
             self._loose.synced()
         else:
             self._loose.replaced(message.job_id for message in messages)
+
+    async def remember(self, survivors: Mapping[str, bytes], gone: Collection[str]) -> None:
+        self._begin()
+        needed = room.survivors_bytes(survivors)
+        if survivors and self._disk.used_bytes + needed > room.survivors_may_use_bytes(self._cap):
+            raise room.at_the_cap(self._cap)
+        for name, record in [*((name, None) for name in gone), *survivors.items()]:
+            before = self._disk.survivors.get(name)
+            self._set_survivor(name, record)
+            self._disk.changed(partial(self._set_survivor, name, before))
 
     async def raise_ceiling(self, ceiling: int) -> None:
         self._begin()
@@ -309,6 +322,13 @@ class MemoryOutbox:
         same = [job_id for job_id, record in self._disk.records.items() if record.ended is ended]
         for job_id in same[: max(0, len(same) - limit)]:
             self._set_record(job_id, None)
+
+    def _set_survivor(self, name: str, record: bytes | None) -> None:
+        old = self._disk.survivors.pop(name, None)
+        self._disk.used_bytes -= room.cost_bytes(len(old)) if old is not None else 0
+        if record is not None:
+            self._disk.survivors[name] = record
+            self._disk.used_bytes += room.cost_bytes(len(record))
 
     def _bound_letters(self) -> None:
         letters = self._disk.letters

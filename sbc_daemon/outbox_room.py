@@ -1,6 +1,6 @@
 """How the outbox uses its room: what is sent and given up in which order, and who may use how much. No I/O."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sbc_daemon.message import Kind, Message
 from sbc_daemon.outbox import Entry, First, JobRecord, OutboxFull
@@ -52,6 +52,15 @@ def may_use_bytes(messages: Sequence[Message], known_jobs: set[str], cap: int) -
 
 def needed_bytes(bodies: Sequence[bytes], records: Sequence[JobRecord]) -> int:
     return sum(cost_bytes(len(body)) for body in bodies) + sum(cost_bytes(len(record.snapshot)) for record in records)
+
+
+def survivors_may_use_bytes(cap: int) -> int:
+    """How full the outbox may become for what belongs to descriptors: no fuller than for a new job."""
+    return int(cap * _SHARE_OF_NEW_JOBS)
+
+
+def survivors_bytes(survivors: Mapping[str, bytes]) -> int:
+    return sum(cost_bytes(len(record)) for record in survivors.values())
 
 
 def bounded(firsts: Iterable[First], max_bytes: int) -> list[First]:

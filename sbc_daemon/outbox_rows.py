@@ -1,7 +1,7 @@
 """The outbox's messages, records and letters as rows. Runs statements; knows nothing of files, threads or failures."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -30,7 +30,8 @@ def key(entry: Entry) -> Key:
 
 
 class Rows:
-    """What changes several rows (`keep`, `renumber`, `reject`, the letters) is to be called within a transaction.
+    """What changes several rows (`keep`, `remember`, `renumber`, `reject`, the letters) is to be called within a
+    transaction.
 
     `ledger` counts what is done; it is the caller's to take that back where the transaction fails.
     """
@@ -130,12 +131,25 @@ class Rows:
     def records(self) -> tuple[JobRecord, ...]:
         """A record that is not as it was written has an empty snapshot, which nobody can read."""
         return tuple(
-            JobRecord(job_id=job, snapshot=_snapshot(snap, job, ended), ended=bool(ended))
+            JobRecord(job_id=job, snapshot=_opened(snap, job, ended), ended=bool(ended))
             for job, snap, ended in self._run(tables.JOBS)
         )
 
     def waiting(self) -> list[str]:
         return [job_id for (job_id,) in self._run(tables.WAITING)]
+
+    def remember(self, survivors: Mapping[str, bytes], gone: Collection[str]) -> None:
+        """Raises OutboxFull where they have no room."""
+        for name in gone:
+            self._run(tables.FORGET, name)
+        if survivors and self._used_bytes() + room.survivors_bytes(survivors) > room.survivors_may_use_bytes(self._cap):
+            raise room.at_the_cap(self._cap)
+        for name, record in survivors.items():
+            self._run(tables.REMEMBER, name, sealed(record, name))
+
+    def survivors(self) -> dict[str, bytes]:
+        """One that is not as it was written is empty, which nobody can read."""
+        return {name: _opened(kept, name) for name, kept in self._run(tables.SURVIVORS)}
 
     def raise_ceiling(self, ceiling: int) -> None:
         self._run(tables.RAISE_CEILING, ceiling)
@@ -210,9 +224,9 @@ def _read(kept: bytes) -> Message:
     return message
 
 
-def _snapshot(kept: bytes, job_id: str, ended: int) -> bytes:
+def _opened(kept: bytes, *beside: str | int) -> bytes:
     try:
-        return unsealed(kept, job_id, ended)
+        return unsealed(kept, *beside)
     except BrokenSeal:
         return b""
 

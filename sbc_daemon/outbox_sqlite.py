@@ -5,7 +5,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -46,6 +46,9 @@ class SqliteOutbox:
 
     async def keep(self, messages: Sequence[Message], records: Sequence[JobRecord], *, synced: bool) -> None:
         await self._on_thread(lambda: self._keep(messages, records, synced=synced))
+
+    async def remember(self, survivors: Mapping[str, bytes], gone: Collection[str]) -> None:
+        await self._on_thread(lambda: self._file.write(lambda: self._rows.remember(survivors, gone), synced=False))
 
     async def raise_ceiling(self, ceiling: int) -> None:
         await self._on_thread(lambda: self._file.write(lambda: self._raise_ceiling(ceiling), synced=True))
@@ -93,16 +96,19 @@ class SqliteOutbox:
 
     def _start(self) -> Opened:
         try:
-            jobs, ceiling = self._file.guarded(lambda: (self._rows.records(), self._rows.ceiling()))
+            jobs, ceiling, survivors = self._file.guarded(
+                lambda: (self._rows.records(), self._rows.ceiling(), self._rows.survivors())
+            )
             self._file.ceiling = max(self._file.ceiling, ceiling)
         except OutboxFull as error:
             log.error(fields("cannot open the outbox; only the newest of each job is kept, in memory", reason=error))
-            jobs = ()
+            jobs, survivors = (), {}
         return Opened(
             jobs=jobs,
             waiting=tuple(self._waiting()),
             seq_ceiling=self._file.ceiling,
             moved_aside=self._file.moved_aside[-1] if self._file.moved_aside else None,
+            survivors=survivors,
         )
 
     def _keep(self, messages: Sequence[Message], records: Sequence[JobRecord], *, synced: bool) -> None:

@@ -3,8 +3,8 @@
 STRICT, so that the check at the start also finds a value of the wrong type.
 """
 
-VERSION = 1
-"""`PRAGMA user_version` of the tables below."""
+VERSION = 2
+"""`PRAGMA user_version` of the tables below. A file of version 1 is given `survivor`, which it lacks, on opening."""
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS entry (
@@ -33,12 +33,14 @@ CREATE TABLE IF NOT EXISTS letter (
     at REAL NOT NULL,
     message BLOB NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS survivor (name TEXT PRIMARY KEY, record BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ceiling (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), seq INTEGER NOT NULL) STRICT;
 """
 EXPECTED = (
     "SELECT entry_id, job_id, rank, seq, taken_wall, message FROM entry LIMIT 0",
     "SELECT job_id, saved, ended, snapshot FROM job LIMIT 0",
     "SELECT letter_id, job_id, seq, status, reason, at, message FROM letter LIMIT 0",
+    "SELECT name, record FROM survivor LIMIT 0",
     "SELECT seq FROM ceiling LIMIT 0",
 )
 """Fails on a file that has other tables than ours."""
@@ -79,6 +81,11 @@ FORGET_JOBS = """DELETE FROM job WHERE job_id IN
 RAISE_CEILING = """INSERT INTO ceiling (only_row, seq) VALUES (1, ?)
     ON CONFLICT (only_row) DO UPDATE SET seq = max(seq, excluded.seq)"""
 CEILING = "SELECT seq FROM ceiling"
+
+REMEMBER = """INSERT INTO survivor (name, record) VALUES (?, ?)
+    ON CONFLICT (name) DO UPDATE SET record = excluded.record"""
+FORGET = "DELETE FROM survivor WHERE name = ?"
+SURVIVORS = "SELECT name, record FROM survivor"
 
 BURY = """INSERT INTO letter (letter_id, job_id, seq, status, reason, at, message)
     VALUES (max(?, (SELECT coalesce(max(letter_id), 0) FROM letter)) + 1, ?, ?, ?, ?, ?, ?) RETURNING letter_id"""

@@ -56,22 +56,22 @@ class _PidfdProcess:
 
     def __init__(self, pid: int, pidfd: int | None) -> None:
         self.pid = pid
-        self._pidfd = pidfd
+        self.pidfd = pidfd
         self._watched = False
 
     def ended(self) -> bool:
-        if self._pidfd is None:
+        if self.pidfd is None:
             return True
         poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
+        poll.register(self.pidfd, select.POLLIN)
         return bool(poll.poll(0))
 
     def on_end(self, callback: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
-        if self._pidfd is None:
+        if self.pidfd is None:
             loop.call_soon(callback)
             return
-        loop.add_reader(self._pidfd, self._tell, callback)
+        loop.add_reader(self.pidfd, self._tell, callback)
         self._watched = True
 
     def _tell(self, callback: Callable[[], None]) -> None:
@@ -80,14 +80,19 @@ class _PidfdProcess:
 
     def close(self) -> None:
         self._unwatch()
-        if self._pidfd is not None:
-            os.close(self._pidfd)
-            self._pidfd = None
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+            self.pidfd = None
 
     def _unwatch(self) -> None:
-        if self._watched and self._pidfd is not None:
-            asyncio.get_running_loop().remove_reader(self._pidfd)
+        if self._watched and self.pidfd is not None:
+            asyncio.get_running_loop().remove_reader(self.pidfd)
         self._watched = False
+
+
+def descriptor_of(process: Process) -> int | None:
+    """Its pidfd; None where it is held by none."""
+    return process.pidfd if isinstance(process, _PidfdProcess) else None
 
 
 class PidfdProcesses:
@@ -114,6 +119,16 @@ class PidfdProcesses:
         if pid < 0:
             os.close(pidfd)
             return _PidfdProcess(pid, None)  # nobody can tell its number any more, but that it is dead
+        return _PidfdProcess(pid, pidfd)
+
+    def taken_over(self, pid: int, pidfd: int) -> Process:
+        """The process that an earlier daemon held as `pid`; it may have ended meanwhile. The descriptor is taken over.
+
+        Raises Unattachable for a descriptor of anything else.
+        """
+        if _pid_of(pidfd) not in (pid, -1):
+            os.close(pidfd)
+            raise Unattachable("the descriptor that was kept is no pidfd of the process that was attached")
         return _PidfdProcess(pid, pidfd)
 
 

@@ -8,12 +8,21 @@
   of them are final: completed, or failed with the first failure's error.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from msgspec import UNSET
 
 from sbc_daemon.job_memory import DiskState, JobFacts, JobMemory
-from telemetry_common.contract import FINAL, MAX_DISKS, AttachedDisks, DiskReport, DiskStatus, JobStatus, Line
+from telemetry_common.contract import (
+    FINAL,
+    MAX_DISKS,
+    AttachedDisks,
+    DiskReport,
+    DiskStatus,
+    JobStatus,
+    Line,
+    ProgressLine,
+)
 
 _FINAL_DISK = frozenset({"completed", "failed"})
 
@@ -44,6 +53,38 @@ def merge(memory: JobMemory, line: Line, now: float, share: AttachedDisks | None
     state.news = True
     memory.heard_at = now
     return _merge_share(state, line, share) if share else _merge_job(state, line)
+
+
+def merge_progress(memory: JobMemory, run: Iterable[ProgressLine], now: float) -> tuple[int, bool]:
+    """`merge` of lines that only say how far the job is, one after the other: the same, in a fraction of the time.
+
+    How many were taken, and whether the last of them changed a state: the run stops behind such a line. What needs to
+    be looked at more closely is not taken: new disks, or a job that has no status, an end, or producers with shares.
+    """
+    state = memory.state
+    if state.status is None or state.status in FINAL or state.of is not None:
+        return 0, False
+    if now >= memory.speed.next_at:
+        _sample(memory)
+    taken, changed = 0, False
+    for said in run:
+        if said.disks is not UNSET:
+            if not _knows_all(state, said.disks):
+                break
+            changed = _merge_disks(state, said.disks)
+        _merge_job_figures(state, said)
+        taken += 1
+        if changed:
+            break
+    if taken:
+        state.news, state.timestamp, memory.heard_at = True, None, now
+    return taken, changed
+
+
+def _knows_all(state: JobFacts, disks: Collection[DiskReport]) -> bool:
+    """They are named once each, and none is new."""
+    indices = {disk.disk_index for disk in disks}
+    return len(indices) == len(disks) and indices <= state.disks.keys()
 
 
 def _check(state: JobFacts, line: Line, share: AttachedDisks | None) -> None:
@@ -77,7 +118,7 @@ def _merge_job(state: JobFacts, line: Line) -> bool:
         return False
     changed = line.disks is not UNSET and _merge_disks(state, line.disks)
     changed |= _merge_words(state, line)
-    ending = _ending(line)
+    ending = ending_of(line)
     if ending is not None:
         _end(state, ending)
     elif state.of is not None:
@@ -95,7 +136,7 @@ def _merge_share(state: JobFacts, line: Line, share: AttachedDisks) -> bool:
         _merge_job_figures(state, line)
     changed = _merge_disks(state, disks)
     changed |= _merge_words(state, line)
-    ending = _ending(line)
+    ending = ending_of(line)
     if ending == "cancelled":
         _end(state, "cancelled")
     elif ending is not None:
@@ -116,7 +157,7 @@ def _only_figures(line: Line) -> bool:
     )
 
 
-def _ending(line: Line) -> JobStatus | None:
+def ending_of(line: Line) -> JobStatus | None:
     """The final status that the line stands for, if any. Cancelled keeps its error; any other error is a failure."""
     if line.status == "cancelled":
         return "cancelled"
@@ -143,7 +184,7 @@ def _merge_words(state: JobFacts, line: Line) -> bool:
     return changed
 
 
-def _merge_job_figures(state: JobFacts, line: Line) -> None:
+def _merge_job_figures(state: JobFacts, line: Line | ProgressLine) -> None:
     count = line.bytes_transferred
     if count is not UNSET and (state.bytes_transferred is None or count > state.bytes_transferred):
         state.bytes_transferred = count

@@ -116,6 +116,21 @@ class Line(Report, frozen=True, kw_only=True, omit_defaults=True):
     hello: int | UnsetType = UNSET
 
 
+class ProgressLine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """A line that says how far a job is and nothing else: the fields of Report that can only be superseded.
+
+    Nearly all lines are such. What is not looked for costs nothing: this is decoded in half the time of a Line.
+    """
+
+    job_id: JobId | UnsetType = UNSET
+    bytes_transferred: Amount | UnsetType = UNSET
+    total_bytes: Amount | UnsetType = UNSET
+    transfer_speed_bps: Amount | UnsetType = UNSET
+    eta_seconds: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
+    progress_percent: Percent | UnsetType = UNSET
+    disks: Annotated[tuple[DiskReport, ...], Meta(max_length=MAX_DISKS)] | UnsetType = UNSET
+
+
 class ContractError(ValueError):
     """The bytes are not a valid message; its text names the field and what was expected, fit for the sender.
 
@@ -128,6 +143,7 @@ class ContractError(ValueError):
 
 _updates = msgspec.json.Decoder(Update)
 _lines = msgspec.json.Decoder(Line)
+_progress = msgspec.json.Decoder(ProgressLine)
 
 
 def decode_update(body: bytes | memoryview | msgspec.Raw) -> Update:
@@ -139,6 +155,18 @@ def decode_update(body: bytes | memoryview | msgspec.Raw) -> Update:
 def decode_line(line: bytes | bytearray | memoryview) -> Line:
     """One line of the socket, without its newline. Raises ContractError; never anything else."""
     said: Line = decoded(_lines, line)
+    return said
+
+
+def decode_progress(line: bytes) -> ProgressLine | None:
+    """One line of the socket if it is a ProgressLine. None if it says more or is not valid: decode_line tells.
+
+    Whether its disks are named once each is for the caller to see.
+    """
+    try:
+        said: ProgressLine = _progress.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
     return said
 
 

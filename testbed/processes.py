@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -70,7 +70,10 @@ def dying_with_us(command: list[str]) -> list[str]:
 
 _HAND_OVER = """
 import fcntl, os, sys
-given = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 100) for number in sys.argv[1].split(",")]
+numbers = [int(number) for number in sys.argv[1].split(",")]
+given = [fcntl.fcntl(number, fcntl.F_DUPFD, 3 + len(numbers)) for number in numbers]
+for number in numbers:
+    os.close(number)
 for place, descriptor in enumerate(given):
     os.dup2(descriptor, 3 + place)
     os.close(descriptor)
@@ -109,6 +112,10 @@ class Manager:
         with self._news:
             return self._pings
 
+    def stored(self) -> Sequence[tuple[str, int]]:
+        """Descriptors that the next start is handed besides its sockets, with their names."""
+        return ()
+
     def forget(self) -> None:
         """A new start begins: nothing has been heard of it."""
         with self._news:
@@ -132,12 +139,15 @@ class Manager:
 
     def _listen(self) -> None:
         while message := self._socket.recv(65536):
-            with self._news:
-                for line in message.decode("utf-8", "replace").splitlines():
-                    key, _, value = line.partition("=")
-                    self._heard[key] = value
-                    self._pings += key == "WATCHDOG"
-                self._news.notify_all()
+            self._take(message)
+
+    def _take(self, message: bytes) -> None:
+        with self._news:
+            for line in message.decode("utf-8", "replace").splitlines():
+                key, _, value = line.partition("=")
+                self._heard[key] = value
+                self._pings += key == "WATCHDOG"
+            self._news.notify_all()
 
 
 class Daemon:
@@ -154,16 +164,14 @@ class Daemon:
         config: msgspec.Struct,
         environment: Mapping[str, str] | None = None,
         sockets: Mapping[str, socket.socket] | None = None,
+        manager: Callable[[Path], Manager] = Manager,
     ) -> None:
         self.program = program
         self.config_file = directory / f"{program}.toml"
         self.log_file = directory / f"{program}.log"
-        self.manager = Manager(directory / f"{program}.notify")
+        self.manager = manager(directory / f"{program}.notify")
         self._environment = clean_environment({"NOTIFY_SOCKET": str(self.manager.path)} | dict(environment or {}))
         self._sockets = dict(sockets or {})
-        if self._sockets:
-            handed = {"LISTEN_FDS": str(len(self._sockets)), "LISTEN_FDNAMES": ":".join(self._sockets)}
-            self._environment |= handed
         self._process: subprocess.Popen[bytes] | None = None
         self.configure(config)
 
@@ -199,14 +207,16 @@ class Daemon:
     def launch(self) -> subprocess.Popen[bytes]:
         """Start, and wait for nothing."""
         self.manager.forget()
-        descriptors = [sock.fileno() for sock in self._sockets.values()]
+        handed = [*((name, sock.fileno()) for name, sock in self._sockets.items()), *self.manager.stored()]
+        descriptors = [descriptor for _, descriptor in handed]
+        listen = {"LISTEN_FDS": str(len(handed)), "LISTEN_FDNAMES": ":".join(name for name, _ in handed)}
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 dying_with_us(self._command(descriptors)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=self._environment,
+                env=self._environment | (listen if handed else {}),
                 pass_fds=descriptors,
                 process_group=0,
             )

@@ -63,7 +63,7 @@ def test_a_man_page_shows_how_each_command_is_called(program: Program, tmp_path:
     command = program.command()
     page = sections(shown(tmp_path, man_page.page(program, command, DATE)))
     calls = [line.strip() for line in page["SYNOPSIS"].splitlines() if line.strip()]
-    assert [call.split(" [")[0].split(" -- ")[0] for call in calls] == [leaf.path for leaf in command.leaves()]
+    assert [re.split(r" [\[(]| -- ", call)[0] for call in calls] == [leaf.path for leaf in command.leaves()]
     if command.subcommands:
         headings = re.findall(r"^   (\S.*)$", page["COMMANDS"], re.M)
         assert headings == [" ".join(leaf.words[1:]) for leaf in command.leaves()]

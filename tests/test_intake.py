@@ -315,6 +315,44 @@ def test_a_dead_producer_of_one_disk_fails_that_disk_and_the_job_with_the_last()
     assert "(pid 4711)" in kept[-1].update.error.message
 
 
+def test_a_job_whose_other_process_never_came_is_left_to_the_hub_and_that_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It may come yet: disks are also copied one after the other."""
+    first = AttachedDisks((0,), 2)
+
+    async def story(world: World) -> None:
+        world.says(share=first, status="running")
+        world.intake.attached("j1")
+        world.says(share=first, status="completed")
+        world.intake.detached("j1")
+        await asyncio.sleep(3600)
+
+    caplog.set_level("INFO")
+    kept = in_virtual_time(story).outbox.kept
+    assert {message.update.status for message in kept} == {"running"}
+    assert kept[-1].update.idle_seconds is UNSET
+    assert "job waits for its other disks job=j1 ended=1 of=2" in caplog.text
+
+
+def test_heartbeats_go_on_after_a_restart_with_the_silence_of_before() -> None:
+    async def before(world: World) -> None:
+        world.says(current_phase="snapshot")
+        world.intake.attached("j1")
+        await asyncio.sleep(11)
+
+    records = reopened(in_virtual_time(before).outbox)
+
+    async def after(world: World) -> None:
+        await asyncio.sleep(30)
+        world.intake.restore(records)
+        world.intake.attached("j1")
+        await asyncio.sleep(6)
+
+    kept = in_virtual_time(after).outbox.kept
+    assert [(message.reason, message.update.idle_seconds) for message in kept] == [("heartbeat", 35.0)]
+
+
 def disk_statuses(message: Message) -> list[object]:
     disks: tuple[DiskReport, ...] = message.update.disks or ()
     return [disk.status for disk in disks]

@@ -8,6 +8,7 @@ import resource
 import socket
 import stat
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,14 @@ from sbc_daemon.intake import MAX_REPORTERS
 from sbc_daemon.listener import SocketInUse, bind, listening_socket
 from sbc_daemon.processes import Peer
 from telemetry_common import __version__
-from tests.support.reporting import Desk, Producer, desk
+from tests.support.reporting import Desk, Producer, descriptor_store, desk
 
 
-@pytest.fixture
-async def counter(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with desk(tmp_path) as made:
-        yield made
+@pytest.fixture(params=[False, True], ids=["no store", "descriptor store"])
+async def counter(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Desk]:
+    with descriptor_store(tmp_path) if request.param else nullcontext() as store:
+        async with desk(tmp_path, store=store) as made:
+            yield made
 
 
 @pytest.fixture
@@ -172,6 +174,24 @@ async def test_a_producer_that_sends_a_byte_at_a_time_is_understood_and_delays_n
         assert await other.ask(job_id="other", ack=number) == {"ack": number, "ok": True}
     assert await producer.heard() == {"ack": 1, "ok": True}
     await other.close()
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        b"x\n" * 100_000,
+        b'{"job_id":"j2","current_phase":"one"}\n{"current_phase":"two"}\n' * 3_000,
+        b'{"job_id":"j2","bytes_transferred":1}\n' * 20_000,
+    ],
+    ids=["bad lines", "changes of state", "progress"],
+)
+async def test_who_floods_does_not_keep_others_waiting(counter: Desk, producer: Producer, flood: bytes) -> None:
+    flooding = await Producer.connect(counter.path)
+    flooding.write(flood)
+    assert await producer.ask(job_id="j1", status="running", ack=1) == {"ack": 1, "ok": True}
+    assert counter.intake.lines + counter.bad.total < flood.count(b"\n") / 2
+    await flooding.drain()
+    await flooding.close()
 
 
 async def test_a_producer_that_never_reads_its_answers_does_not_jam(counter: Desk) -> None:

@@ -140,6 +140,24 @@ async def test_a_restart_finds_messages_records_and_ceiling(make: Make) -> None:
     await after.close()
 
 
+async def test_what_belongs_to_descriptors_is_remembered_until_they_are_gone(make: Make) -> None:
+    first = make()
+    await first.open()
+    await first.remember({"connection-1": b"one", "process-2": b"two"}, [])
+    await first.remember({"connection-1": b"other"}, ["process-2", "never there"])
+    await first.close()
+    again = make()
+    assert (await again.open()).survivors == {"connection-1": b"other"}
+    await again.close()
+
+
+async def test_at_the_cap_nothing_more_is_remembered_and_what_is_gone_still_goes(outbox: Outbox) -> None:
+    await outbox.remember({"connection-1": b"one"}, [])
+    with pytest.raises(OutboxFull, match="cap"):
+        await outbox.remember({"connection-2": bytes(MIB)}, ["connection-1"])
+    await outbox.remember({}, ["connection-1"])
+
+
 async def test_a_new_outbox_is_empty(outbox: Outbox) -> None:
     assert await outbox.first("job-1") is None
     assert await outbox.waiting() == []

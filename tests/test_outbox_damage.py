@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -103,6 +103,20 @@ async def test_a_damaged_outbox_is_moved_aside_with_the_date(damage: Callable[[P
     assert opened.moved_aside == "outbox.db.damaged-2025-10-09T08-53-20Z"
     assert os.path.lexists(tmp_path / opened.moved_aside)
     assert opened.jobs == ()
+
+
+async def test_an_outbox_of_version_1_is_taken_up_with_all_that_is_in_it(tmp_path: Path) -> None:
+    before = sqlite_outbox(tmp_path)
+    await before.open()
+    await before.keep([message(1)], [], synced=True)
+    await before.close()
+    with closing(sqlite3.connect(tmp_path / "outbox.db")) as file:
+        file.executescript("DROP TABLE survivor; PRAGMA user_version=1;")
+    outbox = sqlite_outbox(tmp_path)
+    found = await outbox.open()
+    assert (found.waiting, found.moved_aside, found.survivors) == (("job-1",), None, {})
+    await outbox.remember({"connection-1": b"one"}, [])
+    await outbox.close()
 
 
 async def test_an_empty_file_is_a_new_outbox(tmp_path: Path) -> None:

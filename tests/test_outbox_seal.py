@@ -141,7 +141,7 @@ async def test_a_constraint_that_became_another_is_damage_too(tmp_path: Path) ->
 @pytest.mark.parametrize("snapshot", [b"", b"{", b'{"job_id":"\xff"}', b'{"job_id":"j","total_bytes":"5"}'])
 def test_what_is_no_record_is_a_value_error(snapshot: bytes) -> None:
     with pytest.raises(ValueError):
-        from_json(snapshot, 0.0)
+        from_json(snapshot, 0.0, VirtualClock().moment())
 
 
 def test_a_ceiling_that_no_clock_leads_to_is_as_good_as_lost() -> None:

@@ -10,10 +10,12 @@ from msgspec import UNSET
 from sbc_daemon.job_memory import JobFacts, JobMemory, from_json
 from sbc_daemon.snapshot import snapshot
 from sbc_daemon.tracker import LineRefused, merge
+from telemetry_common.clock import Moment
 from telemetry_common.contract import MAX_DISKS, AttachedDisks, DiskReport, ErrorInfo, Line, Update
 
 FIRST_OF_TWO, SECOND_OF_TWO = AttachedDisks((0,), 2), AttachedDisks((1,), 2)
 TORN = ErrorInfo("cable torn")
+MOMENT = Moment(wall=1000.0, boot=500.0, boot_id="this")
 
 
 def job(*lines: Line, share: AttachedDisks | None = None) -> JobMemory:
@@ -290,9 +292,16 @@ def test_only_changes_of_state_are_reported_as_such() -> None:
 
 def test_a_job_survives_a_restart_as_it_was() -> None:
     memory = job(Line(disks=(disk(3, bytes_transferred=5),), current_phase="snapshot"), share=FIRST_OF_TWO)
-    restored = from_json(memory.to_json(), 99.0)
+    restored = from_json(memory.to_json(5.0, MOMENT), 99.0, MOMENT)
     assert restored.state == memory.state
-    assert said(restored, 99.0) == said(memory)
+    assert said(restored, 99.0) == said(memory, 5.0)
+
+
+def test_a_job_is_as_silent_after_a_restart_as_before() -> None:
+    memory = job(Line(current_phase="snapshot"))
+    kept = memory.to_json(60.0, MOMENT)
+    ten_seconds_later = Moment(wall=5.0, boot=510.0, boot_id="this")
+    assert from_json(kept, 7.0, ten_seconds_later).heard_at == 7.0 - 70.0
 
 
 _amounts = st.integers(0, 2**63 - 1)

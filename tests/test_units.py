@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sbc_daemon import config as sbc_config
+from sbc_daemon.attachments import MAX_PROCESSES
 from sbc_daemon.config import SidecarSettings
 from sha_daemon import config as sha_config
 from sha_daemon.config import HubSettings
@@ -194,6 +195,13 @@ def test_the_group_sbc_and_nobody_else_may_open_the_sidecars_sockets(socket_unit
 def test_the_sidecar_keeps_its_outbox_where_systemd_made_room_and_nobody_else_reads_it() -> None:
     assert f"/var/lib/{value('sbc-daemon.service', 'Service', 'StateDirectory')}" == SIDECAR.outbox.directory
     assert value("sbc-daemon.service", "Service", "StateDirectoryMode") == "0700"
+
+
+def test_as_many_descriptors_outlive_the_sidecar_as_it_holds_and_it_may_hold_more() -> None:
+    held = SIDECAR.socket.max_connections + MAX_PROCESSES
+    assert int(value("sbc-daemon.service", "Service", "FileDescriptorStoreMax")) == held
+    assert SIDECAR.service.descriptor_store == held
+    assert int(value("sbc-daemon.service", "Service", "LimitNOFILE")) >= 2 * held
 
 
 def test_no_restart_of_the_sidecar_removes_its_sockets() -> None:

@@ -3,8 +3,8 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from sbc_daemon.attachments import Attachments
 from sbc_daemon.complaints import Complaints
 from sbc_daemon.config import CadenceSettings
 from sbc_daemon.conversation import Conversation
+from sbc_daemon.descriptor_store import DescriptorStore
 from sbc_daemon.intake import Intake
 from sbc_daemon.listener import Listener, bind
 from sbc_daemon.message import Message
@@ -19,9 +20,11 @@ from sbc_daemon.outbox_memory import MemoryOutbox
 from sbc_daemon.processes import Peer, PidfdProcesses, Processes
 from sbc_daemon.sequence import Sequence
 from sbc_daemon.spooler import Spooler
+from sbc_daemon.survivors import Survivors
 from telemetry_common.clock import SystemClock
 from telemetry_common.contract import Update
 from telemetry_common.lifecycle import Pulse
+from testbed.descriptor_keeper import DescriptorKeeper
 
 
 class Outbox(MemoryOutbox):
@@ -41,16 +44,19 @@ class Outbox(MemoryOutbox):
 class Desk:
     """Where producers report. Must be made within a running loop."""
 
-    def __init__(self, path: Path, processes: Processes, max_connections: int) -> None:
+    def __init__(
+        self, path: Path, processes: Processes, max_connections: int, store: DescriptorStore | None = None
+    ) -> None:
         self.path = str(path)
         self.outbox = Outbox()
         clock = SystemClock()
         spooler = Spooler(self.outbox, Sequence(clock), clock, lambda job_id: None)
         self.intake = Intake(clock, spooler, CadenceSettings(interval_seconds=0.2), Pulse("intake", 60.0, clock))
-        self.attachments = Attachments(processes, self.intake, Complaints(clock))
+        self.survivors = Survivors(self.outbox, store, self.intake.when_written, {})
+        self.attachments = Attachments(processes, self.intake, Complaints(clock), self.survivors)
         self.intake.on_end = self.attachments.release
         self.bad = Complaints(clock)
-        self.listener = Listener(bind(self.path), self.converse, self.intake, max_connections, clock)
+        self.listener = Listener(bind(self.path), self.converse, self.intake, max_connections, clock, self.survivors)
         self.attachments.read_all = self.listener.read_all
 
     def converse(self, peer: Peer, write: Callable[[bytes], None]) -> Conversation:
@@ -73,11 +79,16 @@ class Desk:
 
 @asynccontextmanager
 async def desk(
-    directory: Path, processes: Processes | None = None, *, max_connections: int = 64
+    directory: Path,
+    processes: Processes | None = None,
+    *,
+    max_connections: int = 64,
+    store: DescriptorStore | None = None,
 ) -> AsyncIterator[Desk]:
-    made = Desk(directory / "progress.sock", processes or PidfdProcesses(), max_connections)
+    made = Desk(directory / "progress.sock", processes or PidfdProcesses(), max_connections, store)
     await made.outbox.open()
     task = asyncio.create_task(made.intake.run())
+    keeping = asyncio.create_task(made.survivors.run())
     made.listener.start()
     try:
         yield made
@@ -87,8 +98,21 @@ async def desk(
         await task
     finally:
         task.cancel()
+        keeping.cancel()
         made.listener.close()
         made.attachments.close()
+
+
+@contextmanager
+def descriptor_store(directory: Path) -> Iterator[DescriptorStore]:
+    """One that a service manager reads."""
+    keeper = DescriptorKeeper(directory / "notify")
+    store = DescriptorStore(str(keeper.path), 1536)
+    try:
+        yield store
+    finally:
+        store.close()
+        keeper.close()
 
 
 class Producer:
