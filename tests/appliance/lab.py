@@ -103,7 +103,10 @@ class Lab:
         return said.stdout
 
     def boot(self, name: str, root: Path, *, mask: tuple[str, ...] = ()) -> Node:
-        """A fresh copy of a base root, booted: systemd inside says that its start is done. `mask`: units that stay off."""
+        """A fresh copy of a base root, booted until systemd inside says that its start is done.
+
+        `mask` names units that stay off.
+        """
         node = Node(self, name, f"{SUBNET}.{len(self.nodes) + 1}")
         self.nodes[name] = node
         node.create(root, mask)

@@ -51,21 +51,24 @@ class Machine:
     def journal(self) -> str:
         return self.node.journal(self.service)
 
-    def wait_for_message(self, message: str, seconds: float = 20, *, after: str = "") -> float:
-        """Until the journal has it (behind the cursor `after`); seconds that took."""
-        where = f"--after-cursor={after}" if after else "-b"
-        look = f"journalctl -o cat -u {self.service} '{where}' | grep -qF -e '{message}'"
-        return self.node.wait(look, seconds)
+    def wait_for_message(self, message: str, since: str, seconds: float = 20) -> float:
+        """Until the journal has it, since a moment that `now` told; seconds that took."""
+        return self.node.wait(f"journalctl -o cat -u {self.service} --since={since} | grep -qF -e '{message}'", seconds)
 
-    def cursor(self) -> str:
-        """Where the journal is now."""
-        return self.node.sh("journalctl -n0 --show-cursor -o cat | sed -n 's/^-- cursor: //p'")
+    def said(self, since: str, *options: str) -> list[str]:
+        """What the journal has of it since then."""
+        command = ["journalctl", "-o", "cat", "-u", self.service, f"--since={since}", *options]
+        return self.node.run(*command).splitlines()
+
+    def now(self) -> str:
+        """By its clock, for the journal. A cursor would not do: with `-u` journalctl skips the line behind it."""
+        return self.node.sh("date +@%s.%6N")
 
 
 class Hub(Machine):
     service = "sha-daemon"
-    token = ""
-    """Of a reader, once the hub wants one: the file's name."""
+    reader: tuple[str, ...] = ()
+    """What shactl is told besides, once the hub wants a token from its readers."""
 
     def sql(self, statement: str) -> str:
         """As MariaDB's own administrator."""
@@ -76,15 +79,14 @@ class Hub(Machine):
 
     def job(self, job_id: str) -> dict[str, Any]:
         """All that the hub shows of it."""
-        reader = ["--token-file", self.token] if self.token else []
-        found: dict[str, Any] = json.loads(self.node.run("shactl", *reader, "job", "show", job_id, "--json"))
+        found: dict[str, Any] = json.loads(self.node.run("shactl", *self.reader, "job", "show", job_id, "--json"))
         return found
 
     def wait_for_job(self, job_id: str, condition: str, seconds: float = 20) -> float:
         """Until its row fulfils an SQL condition, such as `status='running'`."""
-        statement = f'SELECT 1 FROM backup_jobs WHERE id="{job_id}" AND ({condition})'
+        statement = f"SELECT 1 FROM backup_jobs WHERE id='{job_id}' AND ({condition})"
         try:
-            return self.node.wait(f"mariadb -N {DATABASE} -e '{statement}' | grep -q 1", seconds)
+            return self.node.wait(f'mariadb -N {DATABASE} -e "{statement}" | grep -q 1', seconds)
         except AssertionError as error:
             row = self.sql(f"SELECT * FROM backup_jobs WHERE id='{job_id}'\\G")
             raise AssertionError(f"{error}\n{row}") from None
@@ -108,7 +110,7 @@ class Hub(Machine):
         for name, right in (("client", "report"), ("reader", "read")):
             self.add_token(name, right)
         self.node.sh(runbook.block("Open the hub to the network"))
-        self.token = "/root/reader.token"
+        self.reader = ("--token-file", "/root/reader.token")
 
     def add_token(self, name: str, right: str) -> None:
         script = f"""

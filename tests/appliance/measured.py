@@ -27,9 +27,8 @@ class Measured:
 def table(suites: tuple[str, ...]) -> str:
     """All Debians side by side."""
     found = {suite: _read(suite) for suite in suites}
-    rows = [("", *suites)]
-    for what in dict.fromkeys(what for figures in found.values() for what in figures):
-        rows.append((what, *(found[suite].get(what, "-") for suite in suites)))
+    names = dict.fromkeys(what for figures in found.values() for what in figures)
+    rows = [("", *suites), *((what, *(found[suite].get(what, "-") for suite in suites)) for what in names)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join(lines)

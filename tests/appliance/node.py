@@ -163,10 +163,12 @@ class Node:
     def wait(self, script: str, seconds: float = 20, *, user: str = "") -> float:
         """Until the script succeeds, looked at inside; how many seconds it took."""
         begun = time.monotonic()
-        loop = f"end=$((SECONDS+{int(seconds)})); until {{ {script}\n}}; do [ $SECONDS -lt $end ] || exit 1; sleep 0.1; done"
-        done = self.try_run("bash", "-c", loop, user=user)
+        again = f"until {{ {script}\n}}; do [ $SECONDS -lt {int(seconds)} ] || exit 1; sleep 0.1; done"
+        done = self.try_run("bash", "-c", again, user=user)
         if done.returncode:
-            raise CommandFailed(f"{self.name}: after {seconds} s still not: {script}\n{done.stdout}{done.stderr}")
+            raise CommandFailed(
+                f"{self.name}: after {seconds} s still not: {script}\n{(done.stdout + done.stderr)[-500:]}"
+            )
         return time.monotonic() - begun
 
     def journal(self, unit: str) -> str:
