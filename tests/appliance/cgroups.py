@@ -41,9 +41,14 @@ def remove(group: Path, seconds: float = 2.0) -> None:
 
 
 def remove_left_over() -> None:
-    """Of labs whose process is gone. The kernel removes all else of them by itself."""
+    """Of labs whose process is gone."""
     for base in {directory.parent for directory in of_a_node("any")}:
         for group in base.glob(f"{PREFIX}*"):
-            pid = group.name.split("-")[1]
-            if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            if is_left_over(group):
                 remove(group)
+
+
+def is_left_over(path: Path) -> bool:
+    """Whether it was made for a lab (`appliance-PID-...`) whose process is gone."""
+    pid = path.name.split("-")[1]
+    return pid.isdigit() and not Path(f"/proc/{pid}").exists()

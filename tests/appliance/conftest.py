@@ -12,6 +12,16 @@ from tests.appliance.machines import Client, Hub
 from tests.appliance.measured import Measured
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--suite", choices=roots.SUITES, help="the story on this Debian only")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "debian" in metafunc.fixturenames:
+        only = metafunc.config.getoption("--suite", None)
+        metafunc.parametrize("debian", [only] if only else roots.SUITES, scope="session")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Each line has minutes at most; where systems cannot be booted it says what is missing."""
     missing = needs.missing()
@@ -20,12 +30,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(240))
             if missing:
                 item.add_marker(pytest.mark.skip(reason=missing))
-
-
-@pytest.fixture(scope="session", params=roots.SUITES)
-def debian(request: pytest.FixtureRequest) -> str:
-    """The release that the machines run."""
-    return str(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ class Lab:
     """Systems on one network, which can be cut."""
 
     def __init__(self) -> None:
-        cgroups.remove_left_over()
+        remove_left_over()
         self.nodes: dict[str, Node] = {}
         self.state = Path(tempfile.mkdtemp(prefix=f"{cgroups.PREFIX}{os.getpid()}-"))
         self.work = self.state / "work"  # a tmpfs, seen only inside the lab
@@ -129,6 +129,14 @@ class Lab:
 
     def heal(self) -> None:
         self.host("nft", "delete table bridge lab", check=False)
+
+
+def remove_left_over() -> None:
+    """What the kernel does not remove of a lab that was killed: a directory with logs, empty control groups."""
+    for directory in Path(tempfile.gettempdir()).glob(f"{cgroups.PREFIX}*-*"):
+        if cgroups.is_left_over(directory):
+            shutil.rmtree(directory, ignore_errors=True)
+    cgroups.remove_left_over()
 
 
 def _die_with_parent() -> None:

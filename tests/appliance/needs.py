@@ -2,14 +2,20 @@
 
 import os
 import shutil
+import subprocess
 
 PROGRAMS = ("systemd-nspawn", "mmdebstrap", "nft", "unshare", "nsenter", "ip", "dpkg-deb")
+
+
+WHAT = "the story on booted Debians needs"
 
 
 def missing() -> str:
     """In words; empty where all is there."""
     if os.geteuid() != 0:
-        return "the story on booted Debians needs root: it mounts disks and boots systems in namespaces"
+        return f"{WHAT} root: it mounts disks and boots systems in namespaces"
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    absent = [program for program in PROGRAMS if shutil.which(program, path=path) is None]
-    return f"the story on booted Debians needs {', '.join(absent)}: `make setup-appliance`" if absent else ""
+    if absent := [program for program in PROGRAMS if shutil.which(program, path=path) is None]:
+        return f"{WHAT} {', '.join(absent)}: tools/setup-appliance installs them"
+    tried = subprocess.run(["unshare", "--mount", "--pid", "--net", "--fork", "true"], capture_output=True, text=True)
+    return f"{WHAT} to make namespaces: {tried.stderr.strip()}" if tried.returncode else ""
