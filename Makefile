@@ -1,6 +1,6 @@
 # The two commands: `make demo` shows the main job, `make test` proves it. Both do all set-up themselves.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-core test-packages bench-hub bench-watchdog bench-ways bench-drain deb wheelhouse lock clean
+.PHONY: help setup demo check test test-core test-packages test-appliance bench-hub bench-watchdog bench-ways bench-drain deb wheelhouse lock clean
 BIN := .venv/bin
 
 help: ## what can be made here
@@ -18,13 +18,17 @@ check: setup ## format, lint and types
 	@$(BIN)/mypy --no-error-summary
 	@echo "check: format, lint and types are fine"
 
-test: check test-core test-packages ## check, then every test on a real MariaDB, real sockets and real processes
+test: check test-core test-packages test-appliance ## check, then every test on real MariaDB, sockets and processes; as root on booted Debians
 
 test-core: setup ## the tests that need neither a booted system nor many deaths; a file at a time on each core
 	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile -m "not packages" --ignore=tests/faults --ignore=tests/appliance
 
 test-packages: setup ## the Debian packages are built, twice, and looked into; under a minute
 	@$(BIN)/python -m pytest -m packages tests/test_packages.py
+
+test-appliance: setup ## the operator's story on a booted Debian 12 and 13 (as root); says which line of it is told
+	@tools/setup-appliance
+	@$(BIN)/python -m tests.appliance story
 
 bench-hub: setup ## what the hub takes and costs, each figure beside its reference; some minutes on a quiet machine
 	@$(BIN)/python -m benchmarks.bench_hub
