@@ -77,7 +77,7 @@ def bare(lab: Lab, debian: str, current: Debs) -> Pair:
 
 @pytest.fixture(scope="module")
 def pair(bare: Pair) -> Pair:
-    """A hub that is open to the network and a client that reports to it, both twenty times as quick as by default."""
+    """A hub that is open to the network and a client that reports to it, both fifteen times as quick as by default."""
     bare.hub.open_to_network()
     bare.hub.watch_closely()
     bare.client.connect(bare.hub)

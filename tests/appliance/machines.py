@@ -97,8 +97,8 @@ class Hub(Machine):
         self.node.run("mariadb", DATABASE, stdin=LIVE.read_text("utf-8"))
 
     def watch_closely(self) -> None:
-        """The watchdog twenty times as quick: it warns after 3 s and gives up after 15."""
-        self.configure("watchdog", "[watchdog]\ninterval_seconds = 0.5\nwarn_seconds = 3\nfail_seconds = 15\n")
+        """The watchdog fifteen times as quick: it warns after 4 s and gives up after 20."""
+        self.configure("watchdog", "[watchdog]\ninterval_seconds = 0.5\nwarn_seconds = 4\nfail_seconds = 20\n")
 
     def open_to_network(self) -> None:
         """With TLS and tokens, by the runbook's own commands; tokens for `client` and a `reader` lie in /root."""
@@ -137,8 +137,8 @@ class Client(Machine):
         self.node.sh(f"cat >{rest}")
 
     def hurry(self) -> None:
-        """Twenty times as quick as by default."""
-        self.configure("hurry", "[cadence]\ninterval_seconds = 0.25\n[hub]\ntimeout_seconds = 1\n")
+        """Fifteen times as quick as by default."""
+        self.configure("hurry", "[cadence]\ninterval_seconds = 0.33\n[hub]\ntimeout_seconds = 1\n")
 
     def report(self, line: str, user: str = USER) -> str:
         """One line to the progress socket, by netcat; what came back."""

@@ -52,7 +52,7 @@ def test_the_database_was_made_without_any_password(hub: Hub) -> None:
     assert "unix_socket" in made
     assert "backup_jobs" in made
     assert hub.node.run("shactl", "db", "status")
-    assert "password" not in hub.node.run("sha-daemon", "--show-config")
+    assert 'password_file = ""' in hub.node.run("sha-daemon", "--show-config")
     hub.node.fails("mariadb -u sha -e 'select 1'")
 
 

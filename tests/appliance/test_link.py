@@ -27,11 +27,10 @@ def test_a_backup_is_followed_on_the_hub_over_the_network(pair: Pair, backup: Ba
 
 
 def test_a_short_cut_of_the_link_is_not_worth_a_word(pair: Pair, backup: Backup) -> None:
-    """Ten seconds where a job is warned of after sixty: here a second of six."""
+    """Ten seconds where a job is warned of after sixty: here a second where it is four."""
     start = pair.hub.now()
     pair.lab.cut(pair.hub.node, pair.client.node)
-    for _ in range(2):
-        moved_on(backup)
+    moved_on(backup)
     pair.lab.heal()
     heard_again(pair)
     assert not pair.hub.said(start, "--priority=warning")
@@ -59,20 +58,18 @@ def test_a_longer_cut_is_warned_of_once_and_over_when_the_link_is_back(pair: Pai
     assert pair.hub.job("backup-1")["status"] == "running"
 
 
-def test_a_long_cut_fails_the_job_and_the_link_s_return_revives_it(
-    pair: Pair, backup: Backup, measured: Measured
-) -> None:
+def test_a_long_cut_fails_the_job_and_its_return_revives_it(pair: Pair, backup: Backup, measured: Measured) -> None:
     """Six minutes."""
     start = pair.hub.now()
     pair.lab.cut(pair.hub.node, pair.client.node)
     measured(
-        "verdict behind the cut (warn 3 s, fail 15 s)",
+        "verdict behind the cut (fail_seconds 20)",
         pair.hub.wait_for_message("job failed by the watchdog", start, 40),
         "s",
     )
     failed = pair.hub.job("backup-1")
     assert (failed["status"], failed["stalled"]) == ("failed", True)
-    assert failed["error_message"].startswith("Job stalled - no telemetry for 1")
+    assert failed["error_message"].startswith("Job stalled - no telemetry for 2")
     assert failed["error_message"].endswith("s (SBC may have crashed)")
     moved_on(backup)
     assert "down" in pair.client.node.try_run("sbcctl", "status").stdout
@@ -93,7 +90,7 @@ def test_the_backup_itself_never_noticed(pair: Pair, backup: Backup, measured: M
 
 
 def moved_on(backup: Backup) -> None:
-    """Another MiB is there, whatever the hub hears: that takes a second."""
+    """Another MiB is there, whatever the hub hears: it takes a second."""
     before = backup.copied()
     backup.client.wait(f"[ $(stat -c %b /backup/{backup.job_id}/target.img) -gt {(before >> 9) + 2047} ]", 10)
 
