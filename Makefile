@@ -1,6 +1,6 @@
 # The two commands: `make demo` shows the main job, `make test` proves it. Both do all set-up themselves.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-core test-packages test-faults soak bench-hub bench-watchdog bench-ways bench-sidecar bench-drain deb wheelhouse lock clean
+.PHONY: help setup demo check test test-core test-packages test-faults test-appliance soak bench-hub bench-watchdog bench-ways bench-sidecar bench-drain deb wheelhouse lock clean
 BIN := .venv/bin
 
 help: ## what can be made here
@@ -32,6 +32,10 @@ test-faults: setup ## kills, full and damaged disks, standstills, bad input: the
 SOAK_MINUTES ?= 180
 soak: setup ## the night tier: ten thousand kills beside ten million inputs, for SOAK_MINUTES (180); build/soak/*.json
 	@$(BIN)/python -m soak all --minutes=$(SOAK_MINUTES)
+
+test-appliance: setup ## the operator's story on a booted Debian 12 and 13 (as root); says which line of it is told
+	@tools/setup-appliance
+	@$(BIN)/python -m tests.appliance story
 
 bench-hub: setup ## what the hub takes and costs, each figure beside its reference; some minutes on a quiet machine
 	@$(BIN)/python -m benchmarks.bench_hub

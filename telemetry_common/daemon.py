@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import faulthandler
 import logging
 import signal
 import sys
@@ -59,6 +60,7 @@ def main(program: Program[T]) -> None:
             check(program, options.config, config)
         else:
             logs.setup(program.log_level(config))
+            faulthandler.enable()  # systemd's watchdog sends SIGABRT: the journal then has where it hung
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it kills whoever does not listen for it
             asyncio.run(program.serve(config, read))
     except cannot_start as error:
