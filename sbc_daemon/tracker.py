@@ -64,20 +64,23 @@ def merge_progress(memory: JobMemory, run: Iterable[ProgressLine], now: float) -
     state = memory.state
     if state.status is None or state.status in FINAL or state.of is not None:
         return 0, False
-    if now >= memory.speed.next_at:
-        _sample(memory)
+    next_at = memory.speed.next_at
     taken, changed = 0, False
     for said in run:
+        if said.disks is not UNSET and not _knows_all(state, said.disks):
+            break
+        if now >= next_at:
+            _sample(memory)
+            next_at = memory.speed.next_at
+        memory.heard_at = now
         if said.disks is not UNSET:
-            if not _knows_all(state, said.disks):
-                break
             changed = _merge_disks(state, said.disks)
         _merge_job_figures(state, said)
         taken += 1
         if changed:
             break
     if taken:
-        state.news, state.timestamp, memory.heard_at = True, None, now
+        state.news, state.timestamp = True, None
     return taken, changed
 
 
