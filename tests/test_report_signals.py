@@ -97,7 +97,7 @@ def test_it_stops_and_continues_with_its_process_group(sidecar: ProducersSocket)
 def test_a_wrapper_that_is_stopped_alone_does_not_stop_its_command(sidecar: ProducersSocket, tmp_path: Path) -> None:
     script = f"echo ready; read line; echo $line > {tmp_path}/proof; echo written; exit 4"
     process = started(sidecar.path, script, stdin=subprocess.PIPE)
-    process.send_signal(signal.SIGTSTP)
+    process.send_signal(signal.SIGSTOP)
     os.waitpid(process.pid, os.WUNTRACED)
     assert process.stdin is not None
     assert process.stdout is not None
