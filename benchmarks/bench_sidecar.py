@@ -29,7 +29,7 @@ from testbed.processes import Daemon, clean_environment, dying_with_us, free_por
 ROUNDS = 5
 LINES = 1_000_000
 CALLS = 300_000
-IMAGE_BYTES = 4 << 30
+IMAGE_BYTES = 16 << 30
 FLOODED_SECONDS = 5
 STATES = 300
 """Changes of state whose way to the COMMIT is timed."""
@@ -116,7 +116,7 @@ def backup(directory: Path) -> Iterator[Finding]:
         inner = f"exec {installed('sbc-report')} run --job bench-copy --socket {_socket(sidecar)} -- nbdcopy $uri null:"
         wrapped = [*copy[:-1], inner]
         ours, alone = _alternate(
-            partial(_mib_per_second, wrapped), partial(_mib_per_second, copy), rounds=2 * ROUNDS + 1
+            partial(_mib_per_second, wrapped), partial(_mib_per_second, copy), rounds=ROUNDS
         )
     yield beside("nbdcopy under sbc-report run", ours, "MiB/s", "nbdcopy alone", alone, least=0.99)
 

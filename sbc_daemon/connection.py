@@ -64,6 +64,7 @@ class Connection:
         self._paused = False
         self._ended = False
         self._deaf = False
+        self._read_full = False
         self._conversation = converse(peer_of(accepted), self.write)
         self._watch()
 
@@ -133,15 +134,21 @@ class Connection:
         return self._conversation.behind or self._waits_for_disk()
 
     def _waits_for_disk(self) -> bool:
-        return self._conversation.ahead_of_disk or self._intake.crowded
+        """Who floods leaves the interpreter to the thread that writes: each of that thread's steps would wait for its
+        lock for milliseconds, and everybody's acks for that."""
+        floods = self._conversation.behind or self._read_full
+        return self._conversation.ahead_of_disk or self._intake.crowded or (floods and self._intake.writing)
 
     def _wait(self) -> None:
         """Read no more until the disk has caught up, or for what was read until its next turn has come."""
         self._paused = True
         if self._waits_for_disk():
-            self._intake.when_clear(self._resume)
+            self._intake.when_clear(self._take_turn)
         else:
-            self._loop.call_soon(self._resume)
+            self._take_turn()
+
+    def _take_turn(self) -> None:
+        self._loop.call_soon(self._resume)
 
     def _resume(self) -> None:
         self._paused = False
@@ -161,6 +168,7 @@ class Connection:
             return 0
         except OSError:
             data, ancillary = b"", []
+        self._read_full = len(data) == READ_BYTES
         if data:
             self._feed(data, _descriptors(ancillary) if ancillary else ())
         else:

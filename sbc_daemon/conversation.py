@@ -40,12 +40,12 @@ PROTOCOL = 1
 MAX_DESCRIPTORS = 1
 """Descriptors that wait for the rest of their line: as many as a line can use. Further ones are closed, so that a few
 hundred connections cannot take all descriptors of the daemon."""
-LINES_AT_ONCE = 128
+LINES_AT_ONCE = 64
 """Lines that are taken apart together."""
-MAX_LONG_WAY = 128
+MAX_LONG_WAY = 64
 """Lines of one connection in one turn of the loop that may be more than progress. Such a line costs 3 to 40 us (a bad
 one, a change of state), so that whatever one producer sends, all others have their turn within some milliseconds."""
-MAX_UNWRITTEN = 256
+MAX_UNWRITTEN = 64
 """States and acks of one connection in one write to the outbox: a write that takes long delays everybody's acks."""
 MAX_JOBS_LOGGED = 1024
 """Jobs of one connection whose sender is known to have been logged, and whose shares are remembered."""

@@ -43,6 +43,8 @@ class Intake:
         self.lines = 0
         self.turns = 0
         """How often what waited was taken to be written."""
+        self.writing = False
+        """Somebody waits for the disk at this moment."""
         self.on_end: Callable[[str], None] = lambda job_id: None
         """Told of every job that has ended."""
         self._clock = clock
@@ -239,7 +241,9 @@ class Intake:
         awaited, self._awaited = self._awaited, []
         self.turns += 1
         if self._pending:
+            self.writing = True
             await self._spooler.spool(self._pending, self._record)
+            self.writing = False
         self._tell_written(awaited)
         if self._paused and not self.crowded:
             paused, self._paused = self._paused, []
