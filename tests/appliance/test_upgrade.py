@@ -1,12 +1,14 @@
 """Both packages go to a next version and back, in the middle of three running backups."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.appliance.backup import Backup
 from tests.appliance.conftest import Pair
+from tests.appliance.connection import Connection
 from tests.appliance.debs import Debs
 from tests.appliance.machines import SOCKET
 from tests.appliance.measured import Measured
@@ -18,12 +20,21 @@ PRODUCER = Path(__file__).with_name("producer.py")
 
 @pytest.fixture(scope="module")
 def backups(pair: Pair) -> list[Backup]:
-    for job_id in (*JOBS, "lines-1"):
+    for job_id in (*JOBS, "lines-1", "held-1"):
         pair.hub.create_job(job_id)
     made = [Backup(pair.client.node, job_id, 128) for job_id in JOBS]
     for job_id in JOBS:
         pair.hub.wait_for_job(job_id, "bytes_transferred > 0")
     return made
+
+
+@pytest.fixture(scope="module")
+def held(pair: Pair, backups: list[Backup]) -> Iterator[Connection]:
+    """A producer that connects once and for all."""
+    with Connection(pair.client) as producer:
+        producer.write('{"job_id": "held-1", "status": "running", "ack": 0}\n')
+        assert producer.answer() == {"ack": 0, "ok": True}
+        yield producer
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +55,15 @@ while :; do ask >> /root/asked || echo lost >> /root/asked; sleep 0.05; done
 
 
 @pytest.mark.usefixtures("backups", "bystanders")
-def test_an_upgrade_keeps_the_configuration_and_every_socket(pair: Pair, following: Debs, measured: Measured) -> None:
+def test_an_upgrade_keeps_the_configuration_and_every_socket(
+    pair: Pair, following: Debs, held: Connection, measured: Measured
+) -> None:
     before = state(pair)
     measured("upgrade of the hub", pair.hub.node.install(following.hub), "s")
+    held.write('{"bytes_tra')
     measured("upgrade of the sidecar", pair.client.node.install(following.sidecar), "s")
+    held.write('nsferred": 1, "ack": 1}\n')
+    assert held.answer() == {"ack": 1, "ok": True}
     assert versions(pair) == [version_of(following.hub), version_of(following.sidecar)]
     assert state(pair) == before
 
@@ -62,7 +78,12 @@ def test_a_downgrade_keeps_them_too(pair: Pair, current: Debs) -> None:
 
 
 @pytest.mark.usefixtures("bystanders")
-def test_no_line_update_or_connection_was_lost_by_it(pair: Pair, backups: list[Backup], measured: Measured) -> None:
+def test_no_line_update_or_connection_was_lost_by_it(
+    pair: Pair, backups: list[Backup], held: Connection, measured: Measured
+) -> None:
+    held.write('{"status": "completed", "bytes_transferred": 2, "ack": 2}\n')
+    assert held.answer() == {"ack": 2, "ok": True}
+    pair.hub.wait_for_job("held-1", "status='completed' AND bytes_transferred = 2")
     for unit in ("producer", "asking"):
         pair.client.node.run("systemctl", "stop", unit)
     said = json.loads(pair.client.node.sh("cat /root/said"))
