@@ -115,9 +115,7 @@ def backup(directory: Path) -> Iterator[Finding]:
         copy = ["nbdkit", "-U", "-", "pattern", str(IMAGE_BYTES), "--run", "exec nbdcopy $uri null:"]
         inner = f"exec {installed('sbc-report')} run --job bench-copy --socket {_socket(sidecar)} -- nbdcopy $uri null:"
         wrapped = [*copy[:-1], inner]
-        ours, alone = _alternate(
-            partial(_mib_per_second, wrapped), partial(_mib_per_second, copy), rounds=ROUNDS
-        )
+        ours, alone = _alternate(partial(_mib_per_second, wrapped), partial(_mib_per_second, copy), rounds=ROUNDS)
     yield beside("nbdcopy under sbc-report run", ours, "MiB/s", "nbdcopy alone", alone, least=0.99)
 
 
