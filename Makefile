@@ -18,7 +18,7 @@ check: setup ## format, lint and types
 	@$(BIN)/mypy --no-error-summary
 	@echo "check: format, lint and types are fine"
 
-test: check test-core test-faults test-packages ## check, then every test on a real MariaDB, real sockets and real processes
+test: check test-core test-faults test-packages test-appliance ## check, then every test: on a real MariaDB, real processes and (as root) booted Debians
 
 test-core: setup ## the tests that need neither a booted system nor many deaths; a file at a time on each core
 	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile -m "not packages" --ignore=tests/faults --ignore=tests/appliance
