@@ -17,9 +17,10 @@ from tests.support.world import World
 
 
 def pytest_configure() -> None:
-    """A shell ignores these for what it starts in the background, and every child would inherit that."""
+    """A shell ignores these for what it starts in the background, nohup the last; every child would inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
