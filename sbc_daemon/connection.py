@@ -8,20 +8,18 @@ counted.
 import array
 import asyncio
 import socket
-import struct
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from sbc_daemon.conversation import Conversation
 from sbc_daemon.intake import Intake
-from sbc_daemon.processes import Peer
+from sbc_daemon.processes import Peer, peer_of
 
 READ_BYTES = 64 << 10
 MAX_UNREAD_ANSWERS_BYTES = 64 << 10
 """Answers kept for a producer that does not read."""
 DRAIN_BYTES = 4 << 20
 """Read from one connection before a verdict: far more than a socket's buffer holds, and yet an end."""
-_UCRED = struct.Struct("iII")
 _ANCILLARY_BYTES = socket.CMSG_SPACE(16 * array.array("i").itemsize)
 
 Converse = Callable[[Peer, Callable[[bytes], None]], Conversation]
@@ -33,11 +31,6 @@ class Owner(Protocol):
     answers_dropped: int
 
     def forget(self, connection: "Connection") -> None: ...
-
-
-def peer_of(connection: socket.socket) -> Peer:
-    pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    return Peer(uid, pid, connection)
 
 
 class Connection:

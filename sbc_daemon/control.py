@@ -7,7 +7,6 @@ group could else delete or repeat what others reported.
 import contextlib
 import os
 import socket
-import struct
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +15,7 @@ import msgspec
 from aiohttp import web
 
 from sbc_daemon.outbox import DeadLetter, OutboxFull
+from sbc_daemon.processes import peer_of
 from sbc_daemon.status import MAX_LETTERS, Changed, Letter, Status
 
 SOCKET_MODE = 0o660
@@ -23,8 +23,6 @@ BACKLOG = 8
 """Out of descriptors, asyncio tries to accept so many times in a row and logs a traceback for each: keep it small."""
 STOP_SECONDS = 1.0
 _ONE = "/dead-letters/{letter_id:[0-9]{1,18}}"
-_CREDENTIALS = struct.Struct("3i")
-"""Of SO_PEERCRED: pid, uid, gid."""
 
 
 class Letters(Protocol):
@@ -125,10 +123,7 @@ class ControlServer:
 def peer_uid(request: web.Request) -> int:
     """The user at the other end, as the kernel says; -1, which is nobody, where there is no socket any more."""
     connection = request.transport and request.transport.get_extra_info("socket")
-    if not connection:
-        return -1
-    _, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-    return int(uid)
+    return peer_of(connection).uid if connection else -1
 
 
 @contextlib.contextmanager

@@ -8,12 +8,15 @@ import contextlib
 import os
 import select
 import socket
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 SO_PEERPIDFD = 77
 """<asm-generic/socket.h>; Python 3.11 has no name for it."""
+_UCRED = struct.Struct("iII")
+"""What SO_PEERCRED gives: pid, uid, gid."""
 
 
 class Peer(NamedTuple):
@@ -22,6 +25,12 @@ class Peer(NamedTuple):
     uid: int
     pid: int
     handle: object
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """Who is at the other end, as the kernel says. Raises OSError where there is no connection any more."""
+    pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return Peer(uid, pid, connection)
 
 
 class Unattachable(Exception):

@@ -113,7 +113,6 @@ class MariaDB:
 
     def __init__(self, settings: DatabaseSettings, kind: JobType = BACKUP, access: MariaAccess | None = None) -> None:
         self._access = access or MariaAccess(settings)
-        self._settings = settings
         self._kind = kind
         self._worker = WorkerThread("mariadb")
         self._open: tuple[Link, Tables] | None = None
@@ -181,7 +180,7 @@ class MariaDB:
     def _prepared(self, server: Server) -> tuple[Link, Tables]:
         link = _linked(self._access, server, daemon=True)
         try:
-            for statement in statements.session(self._settings.timeout_seconds):
+            for statement in statements.session(self._access.settings.timeout_seconds):
                 link.execute(statement)
             self.tables = inspect(link, self._kind)
             link.commit()

@@ -2,6 +2,7 @@
 
 import re
 
+import msgspec
 import pytest
 
 from sha_daemon.config import DatabaseSettings
@@ -46,8 +47,8 @@ def test_anything_else_is_refused_by_the_name_of_the_key(address: str) -> None:
     ],
 )
 def test_what_does_not_fit_together_is_refused(settings: dict[str, object], complaint: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(complaint)):
-        DatabaseSettings(**settings)  # type: ignore[arg-type]  # one table for keys of several types
+    with pytest.raises(msgspec.ValidationError, match=re.escape(complaint)):
+        msgspec.convert(settings, DatabaseSettings)
 
 
 def test_they_are_tried_in_the_order_of_the_list() -> None:
