@@ -16,7 +16,7 @@ pytestmark = pytest.mark.packages
 NAMES = ("sha-daemon", "sbc-daemon")
 UNITS = {
     "sha-daemon": ["sha-daemon.service", "sha-daemon.socket", "sha-db.service"],
-    "sbc-daemon": ["sbc-daemon-control.socket", "sbc-daemon.service", "sbc-daemon.socket"],
+    "sbc-daemon": ["sbc-daemon-control.socket", "sbc-daemon-metrics.socket", "sbc-daemon.service", "sbc-daemon.socket"],
 }
 EVERY_MODULE = """
 import importlib, pkgutil
