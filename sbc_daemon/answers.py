@@ -34,7 +34,7 @@ _RETRY_LINK = frozenset({429, 502, 503, 504})
 NOT_LET_IN = (401, 403)
 """The client's token is missing, unknown or has not the right: no job's own trouble."""
 _CURES: Mapping[int, str] = {
-    401: "look after hub.token_file on this client, then reload sbc-daemon",
+    401: "look after hub.token_file on this client, then reload sbc-daemon (where the key is new: restart it)",
     403: "hub.token_file on this client needs one that may report; then reload sbc-daemon",
 }
 """What to do where the hub does not let this client in; behind the hub's own words."""

@@ -72,7 +72,7 @@ def _hub(hub: Hub, status: Status | None, environ: Mapping[str, str]) -> Iterato
         yield doctor_hub.health(url, answer, first=url == hub.url)
         yield from doctor_hub.certificate(url, answer, time.time())
     yield doctor_machine.proxies(hub, environ, reached=not heard[hub.url].trouble)
-    answered = [url for url, answer in heard.items() if not answer.trouble]
+    answered = [url for url, answer in heard.items() if doctor_hub.is_hubs(answer)]
     yield doctor_hub.clock(heard[answered[0]] if answered else Heard())
     yield from _token(hub, answered, tls, status, environ)
 

@@ -104,15 +104,25 @@ def _skew(date: str, began: float, took: float) -> float | None:
         return None
 
 
+def is_hubs(heard: Heard) -> bool:
+    """Whether it is a hub's word on its health: anything may listen at an address and answer 200."""
+    try:
+        said = json.loads(heard.body)
+    except (ValueError, RecursionError):
+        return False
+    expected = heard.status in (http.client.OK, http.client.SERVICE_UNAVAILABLE)
+    return expected and isinstance(said, dict) and {"status", "database"} <= said.keys()
+
+
 def health(url: str, heard: Heard, *, first: bool) -> Finding:
     """`first`: it is the one in use where it serves; of the others a fault is a warning."""
     failed: Level = "fail" if first else "warning"
     if heard.trouble:
         cure = "is the tunnel or the hub down, or hub.url wrong?"
         return Finding(failed, "hub", f"{url} cannot be reached from here: {heard.trouble}", cure)
-    if heard.status == http.client.OK:
+    if is_hubs(heard) and heard.status == http.client.OK:
         return Finding("ok", "hub", f"{url} is well, and answered in {1000 * heard.took_seconds:.0f} ms")
-    if heard.status == http.client.SERVICE_UNAVAILABLE:
+    if is_hubs(heard):
         return Finding(
             "warning", "hub", f"{url} is there and cannot do its work: {_reason(heard)}", "look after the hub"
         )
@@ -149,7 +159,8 @@ def token(heard: Heard | None, *, shown: bool, seen: bool | None) -> Finding:
     """`heard`: the answer to what could be shown here, if anything could; `shown`: a token was. `seen`: whether the hub
     lets the daemon in, as far as that has learnt. Nobody is said to be refused who may be let in.
     """
-    cure = "see `Who may ask and report` in docs/operations.md; then systemctl reload sbc-daemon"
+    then = "reload" if shown else "restart"  # a key that is new takes effect with a start
+    cure = f"see `Who may ask and report` in operations.md; then systemctl {then} sbc-daemon"
     if seen is False:
         return Finding("fail", "token", "the hub does not let the daemon in (401 or 403)", cure)
     status = heard.status if heard is not None and not heard.trouble else 0

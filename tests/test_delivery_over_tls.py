@@ -69,7 +69,10 @@ def test_a_wrong_token_is_told_what_to_do_about_and_the_right_one_delivers_what_
         eventually(lambda: "1 job held" in status(sidecar))
         held = next(line for line in status(sidecar).splitlines() if line.startswith("held"))
         assert "401 the hub does not know this token" in held
-        assert "look after hub.token_file on this client, then reload sbc-daemon" in held
+        assert (
+            "look after hub.token_file on this client, then reload sbc-daemon (where the key is new: restart it)"
+            in held
+        )
         (tmp_path / "hub.token").write_text(TOKEN)
         sidecar.reload()
         eventually(lambda: closed_hub.rows(JOB)[0].status == "completed")

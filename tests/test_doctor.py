@@ -79,8 +79,11 @@ def test_what_the_daemon_says_of_itself_is_judged(status: Status, found: dict[st
 @pytest.mark.parametrize(
     ("heard", "level"),
     [
-        (Heard(status=200), "ok"),
-        (Heard(status=503, body=b'{"status":"database unreachable"}'), "warning"),
+        (Heard(status=200, body=b'{"status":"ok","database":"ok"}'), "ok"),
+        (Heard(status=503, body=b'{"status":"degraded","database":"unreachable since 12:00"}'), "warning"),
+        (Heard(status=200, body=b"<html>It works!"), "fail"),
+        (Heard(status=200, body=b"[1]"), "fail"),
+        (Heard(status=503, body=b"no server is available"), "fail"),
         (Heard(status=421), "fail"),
         (Heard(status=404, body=b"<html>"), "fail"),
         (Heard(trouble="Connection refused"), "fail"),
@@ -279,7 +282,7 @@ async def serve() -> AsyncIterator[Serve]:
 
 
 async def well(_request: web.Request) -> web.Response:
-    return web.json_response({"status": "ok"})
+    return web.json_response({"status": "ok", "database": "ok"})
 
 
 async def asked(tmp_path: Path, url: str, ca: Path | None = None) -> list[Finding]:
