@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from handbook.commands import Command
+from handbook.commands import Command, Option
 
 _FUNCTION = r"""# bash completion for {program} -*- shell-script -*-
 {name}() {{
@@ -65,10 +65,15 @@ def _steps(command: Command, name: str) -> Iterator[str]:
     for each in command.all():
         for subcommand in each.subcommands:
             yield f"            '{subcommand.path}') at='{subcommand.path}' ;;"
-        if waiting := [f"'{each.path} {flag}'" for option in each.options if option.value for flag in option.flags]:
+        if waiting := [f"'{each.path} {flag}'" for option in each.options if _waits(option) for flag in option.flags]:
             yield f"            {' | '.join(waiting)}) value=$word ;;"
         if each.wraps_another:
             yield f"            '{each.path} --') {name}_another $((i + 1)) && return ;;"
+
+
+def _waits(option: Option) -> bool:
+    """Whether what follows it is its value for certain."""
+    return bool(option.value) and not option.value_optional
 
 
 def _answers(command: Command) -> Iterator[str]:

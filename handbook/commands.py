@@ -8,10 +8,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Option:
-    """`value` is the word for what follows it, empty for a switch. `is_file`: a file's name is expected."""
+    """`value` is the word for what follows it, empty for a switch; `value_optional`: it may be left out. `is_file`: a
+    file's name is expected."""
 
     flags: tuple[str, ...]
     value: str
+    value_optional: bool
     help: str
     choices: tuple[str, ...]
     is_file: bool
@@ -97,6 +99,7 @@ def _option(parser: argparse.ArgumentParser, action: argparse.Action) -> Option:
     return Option(
         flags=tuple(action.option_strings),
         value=_word(action) if takes_value else "",
+        value_optional=action.nargs == argparse.OPTIONAL,
         help=_help(parser, action),
         choices=_choices(action) if takes_value else (),
         is_file=takes_value and _is_file(action),

@@ -12,7 +12,7 @@ from handbook.roff import bold, plain, prose
 from telemetry_common.settings import toml
 
 _LIMITS = (("gt", "more than {}"), ("ge", "at least {}"), ("lt", "less than {}"), ("le", "at most {}"))
-_LENGTHS = (("min_length", "at least {} characters"), ("max_length", "at most {} characters"))
+_LENGTHS = (("min_length", "at least {} "), ("max_length", "at most {} "))
 
 
 def page(configuration: Configuration, date: str) -> str:
@@ -50,10 +50,11 @@ def _description(field: FieldInfo) -> str:
 def _kind(field: FieldInfo) -> str:
     """`Number, more than 0, at most 600`."""
     bare = get_args(field.type)[0]
+    counted = "items" if get_origin(bare) is tuple else "characters"
     limits = [
         text.format(getattr(meta, name))
         for meta in _meta(field)
-        for name, text in (*_LIMITS, *_LENGTHS)
+        for name, text in (*_LIMITS, *((name, text + counted) for name, text in _LENGTHS))
         if getattr(meta, name) is not None
     ]
     return ", ".join([_type(bare), *limits])

@@ -49,7 +49,7 @@ def _option(option: Option) -> str:
     value = ""
     if option.is_file:
         value = " -r -F"
-    elif option.value:
+    elif option.value and not option.value_optional:
         value = f" -x -a {_quoted(' '.join(option.choices))}" if option.choices else " -x"
     return f"{names}{value}" + (f" -d {_quoted(option.help)}" if option.help else "")
 

@@ -56,7 +56,8 @@ def option(given: Option) -> tuple[str, str]:
 def _flag(given: Option, flag: str) -> str:
     if not given.value:
         return bold(flag)
-    return f"{bold(flag)} {_choice_words(given.choices) or italic(given.value)}"
+    value = _choice_words(given.choices) or italic(given.value)
+    return f"{bold(flag)} [{value}]" if given.value_optional else f"{bold(flag)} {value}"
 
 
 def _choice_words(choices: tuple[str, ...]) -> str:

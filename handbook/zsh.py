@@ -55,7 +55,8 @@ def _rest(command: Command) -> Iterator[str]:
 
 
 def _option(option: Option) -> str:
-    value = f":{option.value}:{_values(option.choices, option.is_file)}" if option.value else ""
+    colon = "::" if option.value_optional else ":"
+    value = f"{colon}{option.value}:{_values(option.choices, option.is_file)}" if option.value else ""
     text = re.sub(r"([][:\\])", r"\\\1", " ".join(option.help.split()))
     others = f"({' '.join(option.flags)})" if len(option.flags) > 1 else ""
     return " ".join(_quoted(f"{others}{flag}[{text}]{value}") for flag in option.flags)

@@ -32,7 +32,8 @@ _CLEAR = "\x1b[H\x1b[2J"
 
 _EPILOG = """\
 exit codes: 0 all is well; 1 something needs a look (hub unreachable, messages held or refused, a job that the hub has
-ended otherwise, a line not taken); 2 the daemon cannot be asked.
+ended otherwise, a line not taken); 2 the daemon cannot be asked, or a wrong command line. Of doctor: 1 a warning, 2
+something fails.
 
 examples:
   sbcctl status

@@ -38,7 +38,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
     show.set_defaults(act=_show)
     for name, act, words in (("retry", _retry, "have them sent again"), ("delete", _delete, "forget them for good")):
         action = actions.add_parser(
-            name, parents=[common], help=words, usage=f"sbcctl dead-letters {name} (ID ... | --all)"
+            name, parents=[common], help=words, usage=f"sbcctl dead-letters {name} [options] (ID ... | --all)"
         )
         action.add_argument("letter_ids", metavar="ID", type=int, nargs="*", default=[])
         action.add_argument("--all", action="store_true", help="every one that there is")
