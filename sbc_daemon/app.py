@@ -34,6 +34,7 @@ from telemetry_common import __version__
 from telemetry_common.clock import Clock
 from telemetry_common.lifecycle import Lifecycle
 from telemetry_common.logs import fields
+from telemetry_common.text import counted
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ class Sidecar:
         link = self.forwarder.hub_state().link
         hub = {"up": "hub reachable", "down": "hub unreachable", "unknown": "hub not tried yet"}[link]
         running = self.intake.jobs.running_count()
-        return f"{running} job{'' if running == 1 else 's'} running, {len(self._waiting)} waiting for the hub, {hub}"
+        return f"{counted(running, 'job')} running, {len(self._waiting)} waiting for the hub, {hub}"
 
     async def report(self) -> Status:
         """Everything the operator may ask for. While the outbox cannot be read, its last known figures."""

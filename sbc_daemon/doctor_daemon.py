@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from sbc_daemon.config import SidecarSettings
 from sbc_daemon.doctor_finding import Finding
 from sbc_daemon.status import HubState, OutboxState, Status
-from telemetry_common.text import duration, size
+from telemetry_common.text import counted, duration, size
 
 OLD_SECONDS = 900.0
 """A message that has waited for so long waits for somebody."""
@@ -49,7 +49,7 @@ def _outbox(box: OutboxState) -> Finding:
     words = f"{count} waiting, {size(box.bytes_used)} of {size(box.max_bytes)} ({100 * share:.0f} %)"
     if box.in_memory:
         cure = "make room on the disk, or raise outbox.max_bytes"
-        return Finding("fail", "outbox", f"{words}; {box.in_memory} jobs have found no room on the disk", cure)
+        return Finding("fail", "outbox", f"{words}; {counted(box.in_memory, 'job')} without room on the disk", cure)
     if share >= FULL_SHARE:
         return Finding("warning", "outbox", f"{words}: new jobs are refused", "mend the hub, or raise outbox.max_bytes")
     if box.oldest_seconds is not None and box.oldest_seconds >= OLD_SECONDS:
@@ -60,13 +60,13 @@ def _outbox(box: OutboxState) -> Finding:
 
 def _troubles(status: Status) -> Iterator[Finding]:
     if status.outbox.moved_aside:
-        words = f"{status.outbox.moved_aside} damaged outboxes were moved aside since the start"
-        yield Finding("warning", "damage", words, "is the disk sound? (journalctl -u sbc-daemon)")
+        words = f"outboxes that could not be used were moved aside since the start: {status.outbox.moved_aside}"
+        yield Finding("warning", "damage", words, "the journal has why: a newer version's, or is the disk not sound?")
     if held := len(status.held):
-        words = f"the hub does not take the messages of {held} jobs: {status.held[0].reason}"
+        words = f"the hub does not take the messages of {counted(held, 'job')}: {status.held[0].reason}"
         yield Finding("warning", "held", words, "`sbcctl status` has them all")
     if letters := status.outbox.dead_letters:
-        yield Finding("warning", "letters", f"{letters} dead letters", "sbcctl dead-letters list")
+        yield Finding("warning", "letters", counted(letters, "dead letter"), "sbcctl dead-letters list")
     for job in status.jobs:
         if job.contradicted:
             words = f"{job.job_id} is {job.status} here, and {job.hub_status} on the hub"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from sbc_daemon.status import MAX_LETTERS, HeldLane, JobState, Letter, Status
 from telemetry_common.contract import FINAL
-from telemetry_common.text import duration, printable, size
+from telemetry_common.text import counted, duration, printable, size
 
 ENDED_LISTED = 10
 """Of the jobs that ended, so many of the latest are shown to a person; --json has them all."""
@@ -34,11 +34,11 @@ def troubles(status: Status) -> list[str]:
     if status.hub.link == "down":
         found.append("hub unreachable" + _since(status.hub.since_seconds))
     if status.held:
-        found.append(f"{_count(len(status.held), 'job')} held")
+        found.append(f"{counted(len(status.held), 'job')} held")
     if status.outbox.dead_letters:
-        found.append(_count(status.outbox.dead_letters, "dead letter"))
+        found.append(counted(status.outbox.dead_letters, "dead letter"))
     if status.outbox.in_memory:
-        found.append(f"{_count(status.outbox.in_memory, 'job')} only in memory (outbox full?)")
+        found.append(f"{counted(status.outbox.in_memory, 'job')} only in memory (outbox full?)")
     if status.outbox.moved_aside:
         found.append("a damaged outbox was moved aside")
     return found
@@ -79,13 +79,13 @@ def letter(one: Letter) -> str:
 
 
 def changed(count: int, done: str) -> str:
-    return f"{_count(count, 'dead letter')} {done}"
+    return f"{counted(count, 'dead letter')} {done}"
 
 
 def _headline(status: Status, style: Style) -> str:
     found = troubles(status)
     mark = style.alarm if found else style.strong
-    verdict = "; ".join(found) if found else f"all is well, {_count(len(status.jobs), 'job')}"
+    verdict = "; ".join(found) if found else f"all is well, {counted(len(status.jobs), 'job')}"
     return f"{mark}sbc-daemon {printable(status.version)} (pid {status.pid}): {verdict}{style.off}"
 
 
@@ -103,7 +103,7 @@ def _jobs(jobs: Sequence[JobState], style: Style) -> str:
         if (job.status not in FINAL or job.waiting) and (figures := list(_figures(job))):
             lines.append("  " + "  ".join(figures))
     if len(ended) > ENDED_LISTED:
-        lines.append(f"... and {_count(len(ended) - ENDED_LISTED, 'job')} that ended before")
+        lines.append(f"... and {counted(len(ended) - ENDED_LISTED, 'job')} that ended before")
     return "\n".join(lines)
 
 
@@ -150,12 +150,12 @@ def _bar(percent: float) -> str:
 
 def _outbox(status: Status) -> str:
     box = status.outbox
-    waiting = f"{_count(box.states, 'state')}, {box.progress} progress, {_count(box.samples, 'sample')} waiting"
+    waiting = f"{counted(box.states, 'state')}, {box.progress} progress, {counted(box.samples, 'sample')} waiting"
     oldest = "" if box.oldest_seconds is None else f", oldest {duration(box.oldest_seconds)}"
     share = f" of {size(box.max_bytes)} ({100 * box.bytes_used / box.max_bytes:.0f} %)" if box.max_bytes else ""
     lines = [f"outbox  {waiting}{oldest}", f"disk    {size(box.bytes_used)}{share} in use"]
     if box.dead_letters:
-        lines.append(f"letters {_count(box.dead_letters, 'dead letter')}: sbcctl dead-letters list")
+        lines.append(f"letters {counted(box.dead_letters, 'dead letter')}: sbcctl dead-letters list")
     return "\n".join(lines)
 
 
@@ -171,7 +171,7 @@ def _held(held: Sequence[HeldLane]) -> list[str]:
 
 
 def _who(lanes: Sequence[HeldLane]) -> str:
-    return printable(lanes[0].job_id) if len(lanes) == 1 else _count(len(lanes), "job")
+    return printable(lanes[0].job_id) if len(lanes) == 1 else counted(len(lanes), "job")
 
 
 def _hub(status: Status, style: Style) -> str:
@@ -193,10 +193,6 @@ def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     if rows[0][0] == _COLUMNS[0]:
         widths[0] = min(widths[0], JOB_COLUMN)
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _since(seconds: float | None) -> str:

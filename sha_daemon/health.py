@@ -13,6 +13,7 @@ from telemetry_common import __version__
 from telemetry_common.clock import Clock
 from telemetry_common.lifecycle import Pulse
 from telemetry_common.logs import fields
+from telemetry_common.text import counted
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +140,7 @@ class Health:
             return f"database {self._kind} since {self._since_text()}: {self._trouble}"
         figures = self._figures()
         running = self._counts.get("running", 0)
-        parts = [f"{running} job{'' if running == 1 else 's'} running", f"{figures.silent} silent"]
+        parts = [f"{counted(running, 'job')} running", f"{figures.silent} silent"]
         if figures.never_heard:
             parts.append(f"{figures.never_heard} never heard")
         return ", ".join([*parts, f"{self._rate:.1f} updates/s", f"database {self._database_report()}"])

@@ -12,6 +12,7 @@ from sha_daemon.queries import MAX_VM_NAME
 from sha_daemon.shactl_answers import NO, OK, answered, complain
 from sha_daemon.shactl_hub import asked_hub
 from telemetry_common.contract import MAX_DISKS, MAX_JOB_ID
+from telemetry_common.text import counted
 
 STATUSES = ("pending", "running", "completed", "failed", "cancelled")
 
@@ -91,7 +92,7 @@ def _create(settings: HubSettings, chosen: argparse.Namespace) -> int:
         job_creation.create(link, settings.database.name, job)
     finally:
         link.close()
-    print(f"created {chosen.id}: pending, {chosen.disks} disk{'' if chosen.disks == 1 else 's'}")
+    print(f"created {chosen.id}: pending, {counted(chosen.disks, 'disk')}")
     return OK
 
 

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from sha_daemon.hub_client import HubHealth, ShownJob
 from sha_daemon.job_tables import amount, bar, heard, table
-from telemetry_common.text import duration, printable, size
+from telemetry_common.text import counted, duration, printable, size
 
 ENDED_SHOWN = 5
 """Of the jobs that ended while somebody looked on, the latest."""
@@ -41,7 +41,7 @@ def _summary(view: View) -> str:
     speed = sum(job.transfer_speed_bps for job in view.running)
     count = view.health.jobs.get("running", len(view.running))
     shown = f", the newest {len(view.running)} here" if count > len(view.running) else ""
-    words = f"{count} job{'' if count == 1 else 's'} running{shown}, {size(speed)}/s"
+    words = f"{counted(count, 'job')} running{shown}, {size(speed)}/s"
     silent = f", {view.health.silent} silent" if view.health.silent else ""
     return f"{view.clock}  hub {view.hub}: {words}{silent}"
 

@@ -1,4 +1,4 @@
-"""One of the writers of a kind of job: takes what waits, carries it through one transaction, answers all of it.
+"""The writer of a kind of job: takes what waits, carries it through one transaction, answers all of it.
 
 A batch that fails for a reason of its own is halved until the guilty update stands alone; one that met a conflict or
 lost its connection is tried again, which the `seq` guard makes safe.

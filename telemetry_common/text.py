@@ -25,6 +25,11 @@ def size(count: float) -> str:
     raise AssertionError("unreachable: the last unit always returns")
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 job`, `2 jobs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def printable(text: str) -> str:
     """`text` with everything that could forge a line or move a terminal's cursor escaped, at most 500 characters."""
     shown = text[:500]
