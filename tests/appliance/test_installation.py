@@ -1,10 +1,11 @@
 """apt install, and it runs: on a machine with MariaDB, on one without, and on a hub that has been in service."""
 
 import json
+import re
 
 import pytest
 
-from tests.appliance import roots
+from tests.appliance import roots, runbook
 from tests.appliance.debs import Debs
 from tests.appliance.lab import Lab
 from tests.appliance.machines import DATABASE, SOCKET, Client, Hub
@@ -84,6 +85,13 @@ def test_a_user_outside_the_group_is_refused(client: Client) -> None:
     said = client.node.try_run("sbc-report", "done", "--job", "first-1", user="nobody")
     assert said.returncode == 0
     assert "ermission denied" in said.stderr
+
+
+def test_the_figures_are_had_from_the_socket_for_them_as_the_runbook_says(client: Client) -> None:
+    """Last of all that is done with this client: the stop closes what is connected to it."""
+    assert client.node.fails("systemctl is-enabled sbc-daemon-metrics.socket").strip() == "disabled"
+    said = client.node.sh(runbook.block("The client's figures"))
+    assert re.search(r"^sbc_messages_accepted_total [1-9]", said, re.M)
 
 
 def test_a_hub_without_a_database_says_so_and_heals_when_there_is_one(
