@@ -6,6 +6,7 @@ A child dies with the thread that started it: so a victim's thread stays until t
 import random
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
@@ -22,7 +23,7 @@ class Killable(Protocol):
     def stop(self) -> object: ...
 
 
-class Victim:
+class Victim(ABC):
     """Lives for `pause` seconds, dies, and so on, `deaths` times; then it lives until `leave`.
 
     `error` is what it died of for good: a start that failed.
@@ -85,15 +86,15 @@ class Victim:
             self._spared.set()
             self.stop()
 
-    def start(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def start(self) -> None: ...
 
+    @abstractmethod
     def die(self) -> None:
         """One death, and alive again."""
-        raise NotImplementedError
 
-    def stop(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def stop(self) -> None: ...
 
 
 class DaemonVictim(Victim):

@@ -1,39 +1,15 @@
 """What every outbox promises: one suite over the one on disk and its twin in memory."""
 
-from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
 from sbc_daemon import outbox_room
 from sbc_daemon.outbox import Entry, Outbox, OutboxFull, StateDirectoryHeld
-from sbc_daemon.outbox_memory import MemoryDisk, MemoryOutbox
-from sbc_daemon.outbox_sqlite import SqliteOutbox
-from tests.support.balance import assert_balanced
 from tests.support.messages import end, message, progress, record
-from tests.support.virtual_clock import VirtualClock
+from tests.support.outboxes import MIB, Make, make, outbox
 
-MIB = 1 << 20
-Make = Callable[..., Outbox]
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
-    """A new outbox on the same ground each time it is called, as a restart has it."""
-    disk = MemoryDisk()
-    if request.param == "memory":
-        return lambda max_bytes=MIB: MemoryOutbox(max_bytes, disk)
-    return lambda max_bytes=MIB: SqliteOutbox(tmp_path / "state", max_bytes, VirtualClock())
-
-
-@pytest.fixture
-async def outbox(make: Make) -> AsyncIterator[Outbox]:
-    opened = make()
-    await opened.open()
-    yield opened
-    await assert_balanced(opened)
-    await opened.close()
+__all__ = ["make", "outbox"]
 
 
 async def drain(outbox: Outbox, job: str = "job-1") -> list[tuple[str, int]]:

@@ -2,7 +2,6 @@
 
 import random
 import sqlite3
-from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,32 +9,13 @@ import pytest
 
 from sbc_daemon.outbox import Entry, Outbox, OutboxFull
 from sbc_daemon.outbox_file import NAME
-from sbc_daemon.outbox_memory import MemoryDisk, MemoryOutbox
 from sbc_daemon.outbox_sqlite import SqliteOutbox
 from tests.support.balance import assert_balanced
 from tests.support.messages import end, message, progress
+from tests.support.outboxes import MIB, Make, make, outbox
 from tests.support.virtual_clock import VirtualClock
 
-MIB = 1 << 20
-Make = Callable[[], Outbox]
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
-    """A new outbox on the same ground each time it is called, as a restart has it."""
-    disk = MemoryDisk()
-    if request.param == "memory":
-        return lambda: MemoryOutbox(MIB, disk)
-    return lambda: SqliteOutbox(tmp_path / "state", MIB, VirtualClock())
-
-
-@pytest.fixture
-async def outbox(make: Make) -> AsyncIterator[Outbox]:
-    opened = make()
-    await opened.open()
-    yield opened
-    await assert_balanced(opened)
-    await opened.close()
+__all__ = ["make", "outbox"]
 
 
 async def first(outbox: Outbox, job: str = "job-1") -> Entry:

@@ -23,6 +23,9 @@ class SmallDisk:
     def make_room(self) -> None:
         self._ballast.unlink()
 
+    def grow(self, size: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(self.path)], check=True)
+
 
 @contextmanager
 def small_disk(path: Path, size: str) -> Iterator[SmallDisk | None]:
