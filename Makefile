@@ -1,5 +1,7 @@
 # The two commands: `make demo` shows the main job, `make test` proves it. Both do all set-up themselves.
 .DEFAULT_GOAL := help
+# one after the other, whatever -j says: tests measure, and share the machine
+.NOTPARALLEL:
 .PHONY: help setup demo check test test-core test-packages test-faults test-appliance soak bench-hub bench-watchdog bench-ways bench-sidecar bench-drain deb wheelhouse lock clean
 BIN := .venv/bin
 

@@ -202,7 +202,7 @@ def _bare_protocol(directory: Path) -> Iterator[Path]:
     command = dying_with_us([sys.executable, "-m", "benchmarks.reference_protocol", str(path)])
     process = subprocess.Popen(command, env=clean_environment())
     try:
-        while not path.is_socket():
+        while not path.is_socket() and process.poll() is None:
             time.sleep(0.02)
         yield path
     finally:

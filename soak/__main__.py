@@ -1,4 +1,4 @@
-"""`python -m soak PART`: one part of the night tier for so many minutes; `all` runs every lane side by side.
+"""`python -m soak PART`: one part of the night tier for so many minutes; `all` runs every part side by side.
 
 Each part prints a line now and then and keeps its figures in build/soak/PART.json. The exit status is 1 where a promise
 was broken; what is printed then has the seed that shows it again.
@@ -11,10 +11,9 @@ import sys
 
 from soak import deaths, inputs
 from soak.parts import Part, Run
+from testbed.processes import dying_with_us
 
 PARTS: dict[str, Part] = {"kills": deaths.run, "inputs": inputs.run}
-LANES: tuple[tuple[str, ...], ...] = (("kills",), ("inputs",))
-"""Side by side, a core for each; the parts of a lane come one after the other and share its time."""
 
 
 def main() -> int:
@@ -38,16 +37,16 @@ def _one(part: str, minutes: float, seed: int) -> int:
 
 
 def _all(minutes: float, seed: int) -> int:
-    scripts = [
-        " && ".join(f"{sys.executable} -m soak {part} --minutes={minutes / len(lane)} --seed={seed}" for part in lane)
-        for lane in LANES
-    ]
-    lanes = [subprocess.Popen(["/bin/sh", "-c", script]) for script in scripts]
+    """Side by side, a process each; none outlives this one."""
+    command = [sys.executable, "-m", "soak"]
+    options = [f"--minutes={minutes}", f"--seed={seed}"]
+    running = [subprocess.Popen(dying_with_us([*command, part, *options])) for part in PARTS]
     try:
-        return max(lane.wait() for lane in lanes)
+        return max([part.wait() for part in running])
     except BaseException:
-        for lane in lanes:
-            lane.terminate()
+        for part in running:
+            part.terminate()
+            part.wait()
         raise
 
 

@@ -26,8 +26,8 @@ def run(run: Run) -> None:
                     figures = scene.play(seconds=max(1.0, run.seconds_left))
                 _add(run, figures)
                 run.outcome.wrong += [f"scene with seed {seed}: {what}" for what in figures.wrong]
-            except AssertionError as error:
-                run.outcome.wrong.append(f"scene with seed {seed}: {error}: {error.__cause__}")
+            except Exception as error:  # whatever it is, its seed and its logs must not be lost
+                run.outcome.wrong.append(f"scene with seed {seed}: {type(error).__name__}: {error}: {error.__cause__}")
             if run.outcome.wrong:
                 _keep(directory, BUILD / f"kills-{seed}")
         run.tell(f"last scene: seed {seed}")

@@ -47,8 +47,8 @@ def run(run: Run) -> None:
         try:
             _lines(run, seed)
             asyncio.run(_bodies(run, seed))
-        except AssertionError as error:
-            run.outcome.wrong.append(f"round with seed {seed}: {error}")
+        except Exception as error:  # whatever it is, its seed must not be lost
+            run.outcome.wrong.append(f"round with seed {seed}: {type(error).__name__}: {error}")
         run.outcome.wrong += errors.said[:10]
         gc.collect()
         resident = resident_bytes("self")

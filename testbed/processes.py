@@ -25,6 +25,7 @@ from telemetry_common import settings
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 30.0
+ENOUGH_PORTS = 1000
 _MANAGERS_OWN = ("NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "JOURNAL_STREAM", "SHA_", "SBC_")
 """Variables that would make a child believe it has another service manager or another configuration."""
 
@@ -44,7 +45,7 @@ def free_port() -> int:
     From the range that it gives to connections, one could be the sender's own end while a killed hub is away: the hub
     could not listen there again, or the sender would be connected to itself.
     """
-    lowest, highest = 10_000, _first_port_for_connections() - 1
+    lowest, highest = _own_ports(*_ports_for_connections())
     for _ in range(1000):
         port = random.randint(lowest, highest)
         with socket.socket() as sock, suppress(OSError):
@@ -53,8 +54,16 @@ def free_port() -> int:
     raise DaemonFailed(f"cannot find a free port between {lowest} and {highest}")
 
 
-def _first_port_for_connections() -> int:
-    return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+def _own_ports(first: int, last: int) -> tuple[int, int]:
+    """Ports beside those that the kernel gives to connections, or all where it gives nearly every one."""
+    if first - 10_000 >= ENOUGH_PORTS:
+        return 10_000, first - 1
+    return (last + 1, 65_535) if 65_535 - last >= ENOUGH_PORTS else (10_000, 65_535)
+
+
+def _ports_for_connections() -> tuple[int, int]:
+    first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    return int(first), int(last)
 
 
 def clean_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:

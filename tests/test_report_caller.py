@@ -30,7 +30,7 @@ def attached_by(sidecar: ProducersSocket, script: list[str]) -> tuple[int, int]:
     with subprocess.Popen(script, stdin=subprocess.PIPE) as process:
         sidecar.wait_for(lambda lines: lines)
         pid = pid_of(sidecar.fds[0])
-        deadline = time.monotonic() + 0.3
+        deadline = time.monotonic() + 10.0
         while pid != -1 and pid != process.pid and time.monotonic() < deadline:
             time.sleep(0.01)
             pid = pid_of(sidecar.fds[0])

@@ -89,7 +89,10 @@ def test_a_sidecar_that_takes_its_time_is_waited_for_at_the_end_and_no_longer(tm
 
     with producers_socket(tmp_path / "slow") as sidecar:
         sidecar.answers = slowly
-        assert ran(tmp_path / "slow") == AS_IT_IS
+        process = started(tmp_path / "slow", "echo ready; read line; exit 5", stdin=subprocess.PIPE)
+        sidecar.wait_for(lambda lines: lines)
+        process.communicate(b"\n", timeout=20)
+        assert process.returncode == 5
         assert sidecar.lines[-1]["status"] == "failed"
 
 

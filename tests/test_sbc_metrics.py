@@ -215,15 +215,16 @@ async def test_a_head_without_end_is_cut_off(path: Path) -> None:
 async def test_who_keeps_it_waiting_is_cut_off_and_only_so_many_may_wait(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics_server, "PATIENCE_SECONDS", 0.2)
-    waiting = [await asyncio.open_unix_connection(path) for _ in range(MAX_CONNECTIONS)]
-    await asyncio.sleep(0)
-    with contextlib.suppress(OSError):
-        assert await said(path, b"GET /metrics HTTP/1.1\r\n\r\n") == b""
-    assert [await reader.read() for reader, _ in waiting] == [b""] * MAX_CONNECTIONS
-    assert b"200 OK" in await said(path, b"GET /metrics HTTP/1.1\r\n\r\n")
-    for _, writer in waiting:
-        writer.close()
+    monkeypatch.setattr(metrics_server, "PATIENCE_SECONDS", 2.0)
+    with contextlib.ExitStack() as connections:
+        waiting = [await asyncio.open_unix_connection(path) for _ in range(MAX_CONNECTIONS)]
+        for _, writer in waiting:
+            connections.callback(writer.close)
+        await asyncio.sleep(0)
+        with contextlib.suppress(OSError):
+            assert await said(path, b"GET /metrics HTTP/1.1\r\n\r\n") == b""
+        assert [await reader.read() for reader, _ in waiting] == [b""] * MAX_CONNECTIONS
+        assert b"200 OK" in await said(path, b"GET /metrics HTTP/1.1\r\n\r\n")
 
 
 async def test_systemds_socket_is_used_and_its_file_stays(tmp_path: Path) -> None:

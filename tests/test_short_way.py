@@ -17,11 +17,12 @@ from sbc_daemon.config import CadenceSettings
 from sbc_daemon.conversation import LINES_AT_ONCE, MAX_LONG_WAY, MAX_UNWRITTEN, Conversation
 from sbc_daemon.intake import Intake
 from sbc_daemon.outbox_memory import MemoryOutbox
-from sbc_daemon.processes import Peer, Process, Unattachable
+from sbc_daemon.processes import Peer
 from sbc_daemon.sequence import Sequence
 from sbc_daemon.spooler import Spooler
 from telemetry_common.contract import MAX_AMOUNT, MAX_DISKS, decode_progress
 from telemetry_common.lifecycle import Pulse
+from tests.support.no_processes import NoProcesses
 from tests.support.virtual_clock import VirtualClock, run_virtual
 
 Said = dict[str, Any]
@@ -62,14 +63,6 @@ MORE = {
 PROGRESS: st.SearchStrategy[Said] = st.fixed_dictionaries({}, optional=FIGURES)
 ANY: st.SearchStrategy[Said] = st.fixed_dictionaries({}, optional={**FIGURES, **MORE})
 LINES = st.lists(PROGRESS | PROGRESS | PROGRESS | ANY, min_size=1, max_size=12)
-
-
-class NoProcesses:
-    def behind(self, peer: Peer) -> Process:
-        raise Unattachable("there are no processes in this world")
-
-    def named_by(self, pidfd: int) -> Process:
-        raise Unattachable("there are no processes in this world")
 
 
 class Outbox(MemoryOutbox):

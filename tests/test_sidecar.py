@@ -15,8 +15,9 @@ from sbc_daemon.conversation import Conversation
 from sbc_daemon.outbox import Figures
 from sbc_daemon.outbox_memory import MemoryOutbox
 from sbc_daemon.overview import outbox_state
-from sbc_daemon.processes import Peer, Process, Unattachable
+from sbc_daemon.processes import Peer
 from telemetry_common.lifecycle import Lifecycle
+from tests.support.no_processes import NoProcesses
 from tests.support.virtual_clock import VirtualClock, run_virtual
 
 NOTHING = Figures(states=0, progress=0, samples=0, dead_letters=0, bytes_used=0, oldest_wall=None)
@@ -50,14 +51,6 @@ class Hub:
         await asyncio.Event().wait()
 
     async def close(self) -> None: ...
-
-
-class NoProcesses:
-    def behind(self, peer: Peer) -> Process:
-        raise Unattachable("there are no processes in this world")
-
-    def named_by(self, pidfd: int) -> Process:
-        raise Unattachable("there are no processes in this world")
 
 
 class Systemd:

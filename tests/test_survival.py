@@ -203,12 +203,14 @@ def test_a_connection_that_is_over_leaves_nothing_behind(sidecar: Sidecar) -> No
         assert outbox.execute("SELECT count(*) FROM survivor").fetchall() == [(0,)]
 
 
+NAMESPACE = ["unshare", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]
+"""Of its own processes; also for who is not root."""
+SCENES = [*NAMESPACE, sys.executable, "-m", "tests.support.pid_scenes"]
+
+
 def in_namespace(*arguments: str) -> None:
     """Run one of the scenes of `tests.support.pid_scenes` as root of a PID namespace of its own."""
-    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-m"]
-    done = subprocess.run(
-        [*command, "tests.support.pid_scenes", *arguments], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run([*SCENES, *arguments], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -218,9 +220,9 @@ def test_a_pid_that_was_given_to_another_process_meanwhile_is_no_life_sign(tmp_p
 
 def test_a_producer_from_another_pid_namespace_goes_on_unattached_and_that_is_said_once(tmp_path: Path) -> None:
     """The sidecar is in a namespace of its own; this process is not in there."""
-    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-m"]
-    scene = [*command, "tests.support.pid_scenes", "serve", str(tmp_path)]
-    with subprocess.Popen(scene, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running_there:
+    with subprocess.Popen(
+        [*SCENES, "serve", str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as running_there:
         assert running_there.stdout
         assert running_there.stdout.readline() == "ready\n"
         with Job("foreign-1", path=str(tmp_path / "progress.sock")) as job:

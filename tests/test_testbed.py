@@ -10,7 +10,7 @@ import pytest
 
 from testbed.disks import MIB, Served, first_difference, make_image
 from testbed.installation import sidecar_settings
-from testbed.processes import Daemon, DaemonFailed, clean_environment
+from testbed.processes import Daemon, DaemonFailed, _own_ports, clean_environment
 from tests.support.stage import eventually
 
 
@@ -92,3 +92,16 @@ def ended(pidfd: int) -> bool:
     except ProcessLookupError:
         return True
     return False
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "ports"),
+    [
+        (32_768, 60_999, (10_000, 32_767)),
+        (1024, 60_999, (61_000, 65_535)),
+        (10_500, 60_999, (61_000, 65_535)),
+        (1024, 65_535, (10_000, 65_535)),
+    ],
+)
+def test_ports_are_taken_from_beside_those_of_connections(first: int, last: int, ports: tuple[int, int]) -> None:
+    assert _own_ports(first, last) == ports

@@ -1,6 +1,7 @@
 """The command line of this directory; see `tests.appliance`."""
 
 import argparse
+import os
 import subprocess
 import sys
 import threading
@@ -25,7 +26,7 @@ def main() -> int:
     options = parser.parse_args()
     if missing := needs.missing():
         print(f"appliance: {missing}; nothing was tried", file=sys.stderr)
-        return 0 if options.command == "story" else 1
+        return 0 if options.command == "story" and os.geteuid() != 0 else 1
     if options.command == "shell":
         return look_around(options.suite, install=options.install)
     build()

@@ -37,11 +37,11 @@ def test_a_daemon_that_is_stopped_is_restarted_by_the_systemd_watchdog(
 def test_of_a_daemon_whose_loop_is_blocked_the_journal_says_where_it_hung(pair: Pair, machine: str) -> None:
     """On a reload it waits for a pipe among its settings, in which nobody writes."""
     daemon: Hub | Client = getattr(pair, machine)
-    start, pid = daemon.now(), daemon.pid()
     pipe = f"/etc/{daemon.service}/conf.d/pipe.toml"
+    daemon.tune_unit("unblock", f"[Service]\nExecStopPost=+/bin/rm -f {pipe}\n")  # the next one must not read it
+    start, pid = daemon.now(), daemon.pid()
     daemon.node.sh(f"mkfifo {pipe} && kill -HUP {pid}")
     daemon.wait_for_message("Watchdog timeout", start)
-    daemon.node.sh(f"rm {pipe}")  # before the next one reads it, half a second later
     restarted(daemon, pid)
     said = "\n".join(daemon.said(start))
     assert "Watchdog timeout" in said

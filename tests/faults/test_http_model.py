@@ -245,6 +245,7 @@ def run(machine: type[Contract], note: Note, *, runs: int, steps: int) -> None:
             max_examples=runs, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
+    assert all(DONE[what] for what in ("runs", "updates", "refused")), "a rule was never applied"
     note(**DONE)
 
 

@@ -290,10 +290,13 @@ class Socket(RuleBasedStateMachine):
 
 
 def test_the_sidecar_is_what_the_model_of_its_protocol_says(note: Note) -> None:
+    DONE.clear()
     run_state_machine_as_test(
         Socket,
         settings=settings(
             max_examples=300, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
+    rules = ("runs", "lines", "bad lines", "murmurs", "kills", "stops", "comparisons")
+    assert all(DONE[what] for what in rules), "a rule was never applied"
     note(**{key.replace(" ", "_"): value for key, value in DONE.items()})
