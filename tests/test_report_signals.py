@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.producers_socket import ProducersSocket, producers_socket
+from tests.support.stage import eventually
 from tests.support.wrapped import SH, Terminal, started, tool_of, wrapped
 
 
@@ -69,8 +70,9 @@ def test_a_command_reads_and_writes_its_terminal_itself(sidecar: ProducersSocket
     assert b"you said hello" in terminal.seen
 
 
-def test_under_a_shell_with_job_control_it_stops_and_comes_back(sidecar: ProducersSocket) -> None:
-    command = shlex.join(wrapped(sidecar.path, *SH, "echo ready; read line; echo got $line; exit 7"))
+def test_under_a_shell_with_job_control_it_stops_and_comes_back(sidecar: ProducersSocket, tmp_path: Path) -> None:
+    script = f"echo $$ > {tmp_path}/pid; echo ready; read line; echo got $line; exit 7"
+    command = shlex.join(wrapped(sidecar.path, *SH, script))
     terminal = Terminal(["/bin/bash", "--norc", "--noprofile", "--noediting", "-i"])
     terminal.types(f"PS1='> '; {command}\n".encode())
     terminal.shows(b"ready\r\n")
@@ -78,6 +80,9 @@ def test_under_a_shell_with_job_control_it_stops_and_comes_back(sidecar: Produce
     terminal.shows(b"Stopped")
     # The line about it names the command as well, and until the prompt is there the terminal is not the shell's again.
     terminal.shows(b"\n> ")
+    # A read that had begun takes what is typed as long as its process has not come to stop.
+    tool = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/stat")
+    eventually(lambda: tool.read_text().rpartition(") ")[2].startswith("T"))
     terminal.types(b"fg\n")
     terminal.shows(b"report.command")
     terminal.types(b"word\n")
