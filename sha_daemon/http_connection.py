@@ -15,6 +15,7 @@ from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 
 from sha_daemon.http_answers import SERVER, Rejected, told
 from sha_daemon.replies import Problem
+from sha_daemon.waited import unread_seconds
 from telemetry_common.text import printable
 
 MAX_LINE_BYTES = 4096
@@ -49,7 +50,7 @@ LIMITS: dict[str, Any] = {
 class Connection(web.RequestHandler):
     """`on_gone` is called once the connection is closed; with TLS by the layer below, which sees more."""
 
-    __slots__ = ("_head_since", "_on_gone", "_rejected", "_stalled_since", "_unsent_before", "wire")
+    __slots__ = ("_head_since", "_on_gone", "_rejected", "_stalled_since", "_unread_seconds", "_unsent_before", "wire")
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class Connection(web.RequestHandler):
         self._stalled_since = loop.time()
         self._head_since: float | None = self._stalled_since
         self._unsent_before = 0
+        self._unread_seconds: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         stream = cast(asyncio.Transport, transport)
@@ -78,6 +80,16 @@ class Connection(web.RequestHandler):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         super().connection_made(transport)
 
+    @property
+    def waited_seconds(self) -> float:
+        """For how long the request in hand had been there before anybody could read it."""
+        return self._unread_seconds or 0.0 if self._request_count <= 1 else 0.0
+
+    def _since_it_came(self) -> float:
+        """With TLS nothing can have been said before the hub took part in it."""
+        connection = self.wire.get_extra_info("socket") if self.wire is self.transport and self.wire else None
+        return 0.0 if connection is None else unread_seconds(connection)
+
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         self.gone()
@@ -87,6 +99,8 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         heads = self._request_count
+        if self._unread_seconds is None:
+            self._unread_seconds = self._since_it_came()
         super().data_received(data)
         if self._request_count != heads:
             self._head_since = None

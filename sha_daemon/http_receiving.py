@@ -6,6 +6,7 @@ from aiohttp import web
 
 from sha_daemon.http_answers import PREFIX, response
 from sha_daemon.http_bodies import body_of
+from sha_daemon.http_connection import Connection
 from sha_daemon.receiving import Receiver
 from sha_daemon.receiving_batch import BatchReceiver
 from sha_daemon.replies import JSON, Problem
@@ -17,11 +18,12 @@ def routes(receiver: Receiver) -> Iterable[web.RouteDef]:
     async def post(request: web.Request) -> web.StreamResponse:
         job_type, job_id = request.match_info["job_type"], request.match_info["job_id"]
         body, encoding = await body_of(request), _encoding(request)
-        return response(await receiver.receive(job_type, job_id, _content_type(request), body, encoding))
+        kind, waited = _content_type(request), _waited(request)
+        return response(await receiver.receive(job_type, job_id, kind, body, encoding, waited=waited))
 
     async def post_batch(request: web.Request) -> web.StreamResponse:
         body, encoding = await body_of(request), _encoding(request)
-        return response(await batches.receive(_content_type(request), body, encoding))
+        return response(await batches.receive(_content_type(request), body, encoding, waited=_waited(request)))
 
     return [
         web.post(f"{PREFIX}/telemetry/batch", post_batch),
@@ -39,6 +41,10 @@ def _content_type(request: web.Request) -> str:
     """What nearly every sender says needs no parser."""
     said = request.headers.get("Content-Type", "")
     return said if said == JSON else request.content_type
+
+
+def _waited(request: web.Request) -> float:
+    return request.protocol.waited_seconds if isinstance(request.protocol, Connection) else 0.0
 
 
 def _encoding(request: web.Request) -> str:

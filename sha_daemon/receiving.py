@@ -12,6 +12,7 @@ from sha_daemon.ingest import Ingest
 from sha_daemon.ingest_queue import Answer, Busy, NotStored, Unavailable
 from sha_daemon.records import storable_id
 from sha_daemon.replies import JSON, STOPPING, Problem, Reply, no_such_job, unavailable, unknown_job_type
+from sha_daemon.waited import aged
 from telemetry_common.contract import ContractError, Update, decode_update
 from telemetry_common.logs import fields
 from telemetry_common.text import printable
@@ -40,12 +41,17 @@ class Receiver:
         """From now on every update is answered 503: the sender keeps it for the next hub."""
         self._stopping = True
 
-    async def receive(self, job_type: str, job_id: str, content_type: str, body: bytes, encoding: str = "") -> Reply:
-        """One update: 204 after the COMMIT. `encoding` is the body's. Raises Problem for every other answer."""
+    async def receive(
+        self, job_type: str, job_id: str, content_type: str, body: bytes, encoding: str = "", *, waited: float = 0.0
+    ) -> Reply:
+        """One update: 204 after the COMMIT. Raises Problem for every other answer.
+
+        `encoding` is the body's; `waited` for how many seconds it has lain unread.
+        """
         self.check(content_type)
         if encoding:
             body = self._unpacked(job_type, job_id, body, encoding)
-        update = self.read(job_type, job_id, body)
+        update = aged(self.read(job_type, job_id, body), waited)
         (became,) = await self.store(job_type, [(job_id, update, len(body))])
         if isinstance(became, Problem):
             raise became

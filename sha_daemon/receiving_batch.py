@@ -11,6 +11,7 @@ from sha_daemon.content_encoding import unpacked
 from sha_daemon.job_types import BACKUP
 from sha_daemon.receiving import Receiver
 from sha_daemon.replies import Problem, Reply, json_reply
+from sha_daemon.waited import aged
 from telemetry_common.contract import ContractError, Update, decoded
 
 MAX_ITEMS = 500
@@ -60,7 +61,7 @@ class BatchReceiver:
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
 
-    async def receive(self, content_type: str, body: bytes, encoding: str = "") -> Reply:
+    async def receive(self, content_type: str, body: bytes, encoding: str = "", *, waited: float = 0.0) -> Reply:
         """200 with an array of one ItemAnswer an update, in order, when all are committed or refused.
 
         Raises Problem where the updates cannot be told apart: the sender then posts them singly.
@@ -70,15 +71,15 @@ class BatchReceiver:
             batch: _Batch = decoded(_batches, unpacked(body, encoding) if encoding else body)
         except ContractError as error:
             raise Problem(400, str(error)) from None
-        items = [self._read(raw) for raw in batch.updates]
+        items = [self._read(raw, waited) for raw in batch.updates]
         await self._store(items)
         return json_reply([_answer(item, self._receiver.rejected) for item in items])
 
-    def _read(self, raw: Raw) -> _Item:
+    def _read(self, raw: Raw, waited: float) -> _Item:
         item = _Item(len(memoryview(raw)))
         try:
             item.name = decoded(_names, raw)
-            item.update = self._receiver.read(item.name.kind(), item.name.job_id, raw)
+            item.update = aged(self._receiver.read(item.name.kind(), item.name.job_id, raw), waited)
         except ContractError as error:
             item.became = Problem(400, str(error))
         except Problem as problem:
