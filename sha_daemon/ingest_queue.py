@@ -104,6 +104,10 @@ class IngestQueue:
     def __len__(self) -> int:
         return len(self._queue)
 
+    def has(self, job_id: str) -> bool:
+        """Whether an update of the job waits. Looks at all that do."""
+        return any(waiting.arrival.job_id == job_id for waiting in self._queue)
+
     def put(self, waiting: Waiting) -> bool:
         """False, and nothing done, where there is no room."""
         if not self._room.take(waiting.size):

@@ -6,7 +6,7 @@ before. This lives in memory, as long as the hub that heard it.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 MAX_REMEMBERED = 10_000
 """Jobs, those forgotten first that were heard the longest ago: as many as one sweep looks at."""
@@ -17,6 +17,8 @@ class Unwritten:
 
     def __init__(self) -> None:
         self._heard_us: OrderedDict[str, int] = OrderedDict()
+        self.under_way: list[Callable[[str], bool]] = []
+        """Of each writer: whether an update of the job is on its way into the tables, which may take long."""
 
     def heard(self, job_ids: Iterable[str], reading_us: int) -> None:
         """These jobs were heard when the listening clock read `reading_us`."""
@@ -25,6 +27,10 @@ class Unwritten:
             self._heard_us.move_to_end(job_id)
         while len(self._heard_us) > MAX_REMEMBERED:
             self._heard_us.popitem(last=False)
+
+    def is_under_way(self, job_id: str) -> bool:
+        """Whether the job was heard just now, and the tables are about to know of it."""
+        return any(has(job_id) for has in self.under_way)
 
     def later_of(self, job_id: str, heard_us: int) -> int:
         """The reading at which the job was last heard, where the tables say `heard_us`."""

@@ -165,7 +165,12 @@ class StaleWatchdog:
             await self._fail(job, verdict, reading_us, since=job.started_at)
 
     async def _fail(self, job: Job, verdict: Verdict, reading_us: int, since: float) -> None:
-        """Takes effect only if the guarded UPDATE finds the job still running and still silent."""
+        """Takes effect only if the guarded UPDATE finds the job still running and still silent.
+
+        A job that was heard meanwhile, and whose update waits for a slow database, is left for the next sweep.
+        """
+        if self._unwritten.is_under_way(job.job_id):
+            return
         now = self._clock.wall()
         text = message(max(now - since, verdict.silence_seconds))
         before = reading_before(reading_us, self._thresholds.fail)

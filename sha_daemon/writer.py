@@ -65,12 +65,15 @@ class Writer:
         self._published = published
         self._held_rows = HeldRows(database)
         self._heard: dict[str, float] = {}
+        self._heard_in_trouble: dict[str, float] = {}
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._under_way: tuple[list[Waiting], list[Heard]] = [], []
         self._under_way_since: float | None = None
         self.committed = 0
         self.tally = Tally()
+        unwritten.under_way.append(self._has)
 
     @property
     def queued(self) -> int:
@@ -98,6 +101,10 @@ class Writer:
         else:
             self._unwritten.heard([job_id], self._estimate_us())
 
+    def _has(self, job_id: str) -> bool:
+        """Whether the job was heard, and no transaction has said so yet."""
+        return job_id in _jobs(*self._under_way) or job_id in self._heard or self._queue.has(job_id)
+
     async def drained(self) -> None:
         """Until everything that was queued has been answered."""
         await self._idle.wait()
@@ -114,10 +121,10 @@ class Writer:
             batch = self._queue.take(MAX_BATCH)
             self.tally.taken(len(batch))
             heard, self._heard = list(self._heard.items()), {}
-            self._under_way_since = self._clock.monotonic()
+            self._under_way, self._under_way_since = (batch, heard), self._clock.monotonic()
             held = await self._held_rows.known(_jobs(batch, heard))
             await self._commit(*self._without(held, batch, heard))
-            self._under_way_since = None
+            self._under_way, self._under_way_since = ([], []), None
 
     async def _wait_for_work(self) -> None:
         self._work.clear()
@@ -145,6 +152,7 @@ class Writer:
             await self._split(batch, heard, error)
         else:
             self._trouble.over()
+            self._heard, self._heard_in_trouble = self._heard_in_trouble | self._heard, {}
             self.committed += len(batch)
             self.tally.committed(outcomes, self._clock.monotonic() - begun)
             if self._published is not None:
@@ -185,9 +193,18 @@ class Writer:
         return left
 
     def _refuse(self, batch: list[Waiting], heard: list[Heard], answer: NotStored) -> None:
-        """Nothing of these is stored; their jobs were heard all the same."""
+        """Nothing of these is stored; their jobs were heard all the same.
+
+        Where the database takes nothing at all, that is written down when it is back: a hub that comes after this one
+        must know of it, too.
+        """
         self.tally.gave_up(len(batch), unavailable=isinstance(answer, Unavailable))
         self._unwritten.heard(_jobs(batch, heard), self._estimate_us())
+        if isinstance(answer, Unavailable):
+            now = self._clock.wall()
+            for job_id in sorted(_jobs(batch, heard) - self._heard_in_trouble.keys()):
+                if len(self._heard_in_trouble) < MAX_HEARD:
+                    self._heard_in_trouble[job_id] = now
         for waiting in batch:
             waiting.settle(answer)
 

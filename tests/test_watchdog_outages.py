@@ -6,6 +6,7 @@ even for a moment.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 from msgspec import convert
@@ -13,6 +14,7 @@ from msgspec import convert
 from sha_daemon.app import Hub
 from sha_daemon.config import HubSettings
 from sha_daemon.database import DatabaseAway, SchemaMissing
+from sha_daemon.ingest_queue import NotStored
 from sha_daemon.records import Job
 from telemetry_common.contract import Update
 from tests.support.watchdog_scene import Scene
@@ -49,6 +51,43 @@ def test_a_hub_that_is_down_for_ten_minutes_fails_nobody_for_it(scene: Scene) ->
             await found_within(scene, 195, 245)
             told = str(scene.job("dead").error_message)
             assert told.startswith("Job stalled - no telemetry for 15m"), "what is told is the time on the wall"
+
+    scene.play(story)
+
+
+def test_who_was_heard_while_the_database_was_away_is_known_to_the_next_hub(scene: Scene) -> None:
+    """The hub that heard the job dies before the job is heard again, and has written the hearing down by then."""
+
+    async def story(scene: Scene) -> None:
+        async with scene.hub():
+            await listened_to_for_100_s(scene)
+            await asyncio.sleep(150)
+            scene.database.away(DatabaseAway("connection refused"))
+            await asyncio.sleep(2)
+            with suppress(NotStored):
+                await scene.say("dead")
+            await asyncio.sleep(2)
+            scene.database.away(None)
+            await asyncio.sleep(10)
+        async with scene.hub():
+            await found_within(scene, 270, 350)
+
+    scene.play(story)
+
+
+def test_who_was_heard_and_waits_for_a_slow_database_is_spared(scene: Scene) -> None:
+    """Heard in time, and written down only when the verdict could have fallen: one of the pauses meets a sweep so."""
+    scene.write_seconds = 4.0
+
+    async def story(scene: Scene) -> None:
+        async with scene.hub():
+            for pause in range(290, 330, 2):
+                await scene.say("dead")
+                await asyncio.sleep(pause)
+                said = asyncio.create_task(scene.say("dead"))
+                verdicts = len(scene.failed)
+                await said
+                assert len(scene.failed) == verdicts
 
     scene.play(story)
 

@@ -47,6 +47,7 @@ class Scene:
         self.database_clock = DatabaseClock(self.clock)
         self.database = MemoryDatabase(self.database_clock)
         self.settings = settings or HubSettings()
+        self.write_seconds = 0.0
         self.senders: set[str] = set()
         self.hubs: list[Hub] = []
         self._log = log
@@ -80,7 +81,7 @@ class Scene:
     @asynccontextmanager
     async def hub(self) -> AsyncIterator[Hub]:
         """One more hub within the block; leaving it is its crash. Senders report to the one that came last."""
-        async with virtual_hub(self.database, self.clock, self.settings) as hub:
+        async with virtual_hub(self.database, self.clock, self.settings, self.write_seconds) as hub:
             self.hubs.append(hub)
             try:
                 yield hub
