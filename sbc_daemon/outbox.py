@@ -131,7 +131,8 @@ class Outbox(Protocol):
     async def delivered(self, *entries: Entry) -> None:
         """The hub answered 204: forget the entries, unless a newer value has taken one's place meanwhile.
 
-        Never fails: where the disk refuses, it is remembered and written down with the next change.
+        With one that went out from memory goes the job's progress on the disk, which is older. Never fails: where the
+        disk refuses, it is remembered and written down with the next change, or the next look at what is `waiting`.
         """
 
     async def renumber(self, renumbered: Sequence[tuple[Entry, int]]) -> None:

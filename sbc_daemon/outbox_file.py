@@ -47,6 +47,7 @@ class OutboxFile:
     """Used by one thread. `max_bytes` caps the database and its log together; `cap` is the database's part.
 
     `owed` are the entries (id, seq) that are delivered and could not be removed yet: removed with the next transaction.
+    `overtaken` are jobs whose progress in the file is older than what was delivered of them from memory: likewise.
     `ledger` has what became of the messages in the file, as of the last transaction that succeeded.
     `ceiling` is written into a new file that takes the place of a damaged one; `moved_aside` names those.
     """
@@ -62,6 +63,7 @@ class OutboxFile:
         self._ballast_wanted_at: float | None = None
         self.cap = max_bytes - self._log_bytes - self._log_bytes // 2
         self.owed: set[tuple[int, int]] = set()
+        self.overtaken: set[str] = set()
         self.ledger = Ledger()
         self.ceiling = 0
         self.moved_aside: list[str] = []
@@ -93,13 +95,15 @@ class OutboxFile:
 
     @contextmanager
     def _transaction(self, *, synced: bool) -> Iterator[None]:
-        """All or nothing; what was delivered and could not be removed then is removed now."""
+        """All or nothing; what was delivered or overtaken and could not be removed then is removed now."""
         self.run(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
         self.run("BEGIN IMMEDIATE")
         before = self.ledger.copy()
         try:
             for key in self.owed:
                 self.ledger.delivered += len(self.run(tables.REMOVE, *key))
+            for job_id in self.overtaken:
+                self.ledger.superseded += len(self.run(tables.REMOVE_PROGRESS, job_id))
             yield
             self.run("COMMIT")
         except BaseException:
@@ -109,6 +113,7 @@ class OutboxFile:
                     self.run("ROLLBACK")
             raise
         self.owed.clear()
+        self.overtaken.clear()
 
     def guarded(self, work: Callable[[], T]) -> T:
         """`work` on an open file. A file found damaged is moved aside and `work` done once more on a new one.

@@ -1,7 +1,7 @@
 """The outbox's twin without a disk: for tests and for the simulation. Passes the same suite as the real one.
 
-`MemoryDisk` outlives the outbox as a file does: `power_cut` takes back what was not synced, `failure` makes every write
-fail with that text. `syncs` and `renumberings` count what costs a real disk.
+`MemoryDisk` outlives the outbox as a file does: `power_cut` takes back what was not synced, whole transactions from the
+end; `failure` makes every write fail with that text. `syncs` and `renumberings` count what costs a real disk.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -34,19 +34,35 @@ class MemoryDisk:
         self.failure: str | None = None
         self.syncs = 0
         self.renumberings = 0
-        self._unsynced: list[_Undo] = []
+        self._unsynced: list[list[_Undo]] = []
+        self._changes: list[_Undo] = []
+
+    @property
+    def unsynced(self) -> int:
+        """Transactions that a power cut could take back."""
+        return len(self._unsynced)
 
     def changed(self, undo: _Undo) -> None:
-        self._unsynced.append(undo)
+        """Within a transaction, which `committed` or `synced` ends."""
+        self._changes.append(undo)
+
+    def committed(self) -> None:
+        """The transaction is written, as far as this process can tell."""
+        if self._changes:
+            self._unsynced.append(self._changes)
+            self._changes = []
 
     def synced(self) -> None:
+        """It is on the disk, with all that was written before."""
+        self._changes = []
         self._unsynced.clear()
         self.syncs += 1
 
-    def power_cut(self) -> None:
-        """The machine lost power: the holder is gone, and so is what was never synced."""
-        for undo in reversed(self._unsynced):
-            undo()
+    def power_cut(self, kept: int = 0) -> None:
+        """The machine lost power: the holder is gone, and so is what was never synced, but for the first `kept`."""
+        for transaction in reversed(self._unsynced[kept:]):
+            for undo in reversed(transaction):
+                undo()
         self._unsynced.clear()
         self.held = False
 
@@ -57,6 +73,7 @@ class MemoryOutbox:
         self._disk = disk or MemoryDisk()
         self._spilled = Spillover()
         self._owed: list[Entry] = []
+        self._overtaken: set[str] = set()
         self._loose = Loose()
         self._ledger = Ledger()
 
@@ -92,6 +109,7 @@ class MemoryOutbox:
             self._loose.synced()
         else:
             self._loose.replaced(message.job_id for message in messages)
+        self._disk.committed()
 
     async def remember(self, survivors: Mapping[str, bytes], gone: Collection[str]) -> None:
         self._begin()
@@ -102,6 +120,7 @@ class MemoryOutbox:
             before = self._disk.survivors.get(name)
             self._set_survivor(name, record)
             self._disk.changed(partial(self._set_survivor, name, before))
+        self._disk.committed()
 
     async def raise_ceiling(self, ceiling: int) -> None:
         self._begin()
@@ -109,6 +128,7 @@ class MemoryOutbox:
         self._disk.synced()
 
     async def waiting(self) -> Sequence[str]:
+        self._settle()
         lanes = sorted((min(lane), job_id) for job_id, lane in self._disk.lanes.items() if lane)
         return list(dict.fromkeys([*(job_id for _, job_id in lanes), *self._spilled.waiting()]))
 
@@ -138,13 +158,18 @@ class MemoryOutbox:
 
     async def delivered(self, *entries: Entry) -> None:
         for entry in entries:
-            if self._spilled.holds(entry):
-                self._spilled.delivered(entry)
-            elif self._disk.failure:
+            if not self._spilled.holds(entry):
                 self._owed.append(entry)
-            else:
-                self._ledger.delivered += self._remove(entry)
-                self._loose.removed([entry.message.job_id])
+            elif self._spilled.delivered(entry):
+                self._overtaken.add(entry.message.job_id)
+        self._loose.removed(entry.message.job_id for entry in entries)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Remove what is delivered or overtaken. Where the disk refuses, the next look at what waits tries again."""
+        if (self._owed or self._overtaken) and not self._disk.failure:
+            self._begin()
+            self._disk.committed()
 
     async def renumber(self, renumbered: Sequence[tuple[Entry, int]]) -> None:
         if not all(self._spilled.holds(entry) for entry, _ in renumbered):
@@ -155,6 +180,7 @@ class MemoryOutbox:
                 self._spilled.renumber(entry, seq)
             elif self._current(entry):
                 self._put(msgspec.structs.replace(entry, message=msgspec.structs.replace(entry.message, seq=seq)))
+        self._disk.committed()
 
     async def reject(self, entry: Entry, status: int, reason: str, at: float) -> None:
         self._begin()
@@ -236,6 +262,10 @@ class MemoryOutbox:
         for entry in self._owed:
             self._ledger.delivered += self._remove(entry)
         self._owed.clear()
+        for job_id in sorted(self._overtaken):
+            progress = [e for e in self._disk.lanes.get(job_id, {}).values() if e.message.kind == "progress"]
+            self._ledger.superseded += sum(map(self._remove, progress))
+        self._overtaken.clear()
 
     def _make_room(self, messages: Sequence[Message], records: Sequence[JobRecord]) -> None:
         """Give up samples, the oldest first, until these have room. Nothing is given up where that is not enough."""

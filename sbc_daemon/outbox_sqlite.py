@@ -129,6 +129,7 @@ class SqliteOutbox:
         self._file.ceiling = max(self._file.ceiling, ceiling)
 
     def _waiting(self) -> list[str]:
+        self._settle()
         try:
             on_disk = self._file.guarded(self._rows.waiting)
         except OutboxFull:
@@ -163,16 +164,19 @@ class SqliteOutbox:
             return full
 
     def _delivered(self, entries: Sequence[Entry]) -> None:
-        on_disk = [entry for entry in entries if not self._spilled.holds(entry)]
         for entry in entries:
-            if self._spilled.holds(entry):
-                self._spilled.delivered(entry)
-        if not on_disk:
-            return
-        self._loose.removed(entry.message.job_id for entry in on_disk)
-        self._file.owed.update(map(key, on_disk))
-        with suppress(OutboxFull):
-            self._file.write(lambda: None, synced=False, essential=True)
+            if not self._spilled.holds(entry):
+                self._file.owed.add(key(entry))
+            elif self._spilled.delivered(entry):
+                self._file.overtaken.add(entry.message.job_id)
+        self._loose.removed(entry.message.job_id for entry in entries)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Remove what is delivered or overtaken. Where the disk refuses, the next look at what waits tries again."""
+        if self._file.owed or self._file.overtaken:
+            with suppress(OutboxFull):
+                self._file.write(lambda: None, synced=False, essential=True)
 
     def _renumber(self, renumbered: Sequence[tuple[Entry, int]]) -> None:
         on_disk = [one for one in renumbered if not self._spilled.holds(one[0])]

@@ -60,6 +60,7 @@ THIN_SAMPLES = """DELETE FROM entry WHERE entry_id IN (SELECT entry_id FROM
 BECOME_SAMPLE = "UPDATE entry SET rank = 2 WHERE entry_id = ?"
 REMOVE = "DELETE FROM entry WHERE entry_id = ? AND seq = ? RETURNING rank"
 """With `seq`: an id may have been given to a newer message meanwhile. A row for what was there."""
+REMOVE_PROGRESS = "DELETE FROM entry WHERE job_id = ? AND rank = 1 RETURNING entry_id"
 REMOVE_ANY = "DELETE FROM entry WHERE entry_id = ?"
 RENUMBER = "UPDATE entry SET seq = ?, message = ? WHERE entry_id = ? AND seq = ?"
 WAITING = "SELECT job_id FROM entry GROUP BY job_id ORDER BY min(entry_id)"

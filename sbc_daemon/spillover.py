@@ -68,8 +68,11 @@ class Spillover:
     def holds(self, entry: Entry) -> bool:
         return entry.entry_id < 0
 
-    def delivered(self, entry: Entry) -> None:
-        self.ledger.delivered += self._settled(entry)
+    def delivered(self, entry: Entry) -> bool:
+        """Whether it was the newest of its job: what the disk has of the job's progress is older."""
+        newest = self._settled(entry)
+        self.ledger.delivered += newest
+        return newest
 
     def rejected(self, entry: Entry) -> None:
         self.ledger.dead += self._settled(entry)

@@ -6,6 +6,7 @@ import pytest
 
 from sbc_daemon import outbox_room
 from sbc_daemon.outbox import Entry, Outbox, OutboxFull, StateDirectoryHeld
+from tests.support.balance import assert_balanced
 from tests.support.messages import end, message, progress, record
 from tests.support.outboxes import MIB, Make, make, outbox
 
@@ -259,6 +260,23 @@ async def test_refused_news_overtakes_progress_on_the_disk(outbox: Outbox) -> No
     with pytest.raises(OutboxFull):
         await outbox.keep([progress(20_000, "new", size=500)], [], synced=False)
     assert await drain(outbox, "new") == [("progress", 20_000)]
+
+
+async def test_progress_that_was_overtaken_from_memory_does_not_come_back(make: Make) -> None:
+    outbox = make()
+    await outbox.open()
+    await outbox.keep([progress(1, "new")], [], synced=True)
+    await fill(outbox)
+    with pytest.raises(OutboxFull):
+        await outbox.keep([progress(20_000, "new", size=500)], [], synced=False)
+    assert await drain(outbox, "new") == [("progress", 20_000)]
+    assert "new" not in await outbox.waiting()
+    await assert_balanced(outbox)
+    await outbox.close()
+    again = make()
+    await again.open()
+    assert await again.first("new") is None
+    await again.close()
 
 
 async def test_dead_letters_take_no_more_than_their_share(outbox: Outbox) -> None:
