@@ -71,13 +71,15 @@ class Courier:
     def _worth_renumbering(self, one: Taken) -> bool:
         """The hub holds a greater seq than the message has: the outbox was lost, or the clock set back."""
         lane, _, outcome = one
-        lane.stale_answers += 1
-        if outcome.stored_seq is None or lane.stale_answers > STALE_AT_ONCE:
-            lane.failures += 1
-            self._lanes.put_off(lane, self._clock.monotonic() + retry_delay(lane.failures, self._rng))
+        if outcome.stored_seq is None:
+            self._try_later(lane)
             return False
         self._sequence.raise_above(outcome.stored_seq)
         return True
+
+    def _try_later(self, lane: Lane) -> None:
+        lane.failures += 1
+        self._lanes.put_off(lane, self._clock.monotonic() + retry_delay(lane.failures, self._rng))
 
     async def _renumbered(self, stale: Sequence[Taken]) -> Sequence[Lane]:
         """All that one answer said in one write: a lost outbox makes every waiting message stale. As `delivered`."""
@@ -92,7 +94,11 @@ class Courier:
         except OutboxFull:
             return [lane for lane, _, _ in stale]
         for lane, entry, _ in stale:
-            self._lanes.again(lane, RANK[entry.message.kind])
+            lane.stale_answers += 1
+            if lane.stale_answers > STALE_AT_ONCE:
+                self._try_later(lane)
+            else:
+                self._lanes.again(lane, RANK[entry.message.kind])
         return ()
 
     async def _reject(self, lane: Lane, entry: Entry, status: int, outcome: Outcome) -> None:

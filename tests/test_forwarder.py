@@ -129,6 +129,21 @@ def test_stale_news_goes_above_the_stored_seq_and_out_again_at_once(world: World
     world.play(story)
 
 
+def test_stale_news_that_a_failing_disk_cannot_renumber_is_renumbered_when_it_works(world: World) -> None:
+    async def story(w: World) -> None:
+        w.hub.stored["job-1"] = 10**17
+        await w.keep(message(1))
+        w.disk.failure = "disk I/O error"
+        await asyncio.sleep(60.0)
+        assert w.forwarder.counters["stale"] > 3
+        w.disk.failure = None
+        await asyncio.sleep(60.0)
+        assert await w.empty()
+        assert w.hub.stored["job-1"] > 10**17
+
+    world.play(story)
+
+
 def test_a_stale_sample_counts_as_delivered(world: World) -> None:
     async def story(w: World) -> None:
         w.hub.stored["job-1"] = 10**17
