@@ -7,6 +7,7 @@ without a disk, a network or a second that really passes. It speaks through `con
 import asyncio
 import logging
 import os
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -26,7 +27,7 @@ from sbc_daemon.metrics import Measured, exposition
 from sbc_daemon.outbox import Figures, Opened, Outbox, OutboxFull
 from sbc_daemon.overview import ENDED_SHOWN, job_state, outbox_state
 from sbc_daemon.processes import Peer, Processes
-from sbc_daemon.sequence import Sequence
+from sbc_daemon.sequence import STEP, Sequence
 from sbc_daemon.spooler import Spooler
 from sbc_daemon.status import Status
 from sbc_daemon.survivors import Survivors
@@ -59,14 +60,17 @@ class Sidecar:
         processes: Processes,
         lifecycle: Lifecycle,
         store: DescriptorStore | None = None,
+        rng: random.Random | None = None,
     ) -> None:
-        sequence = Sequence(clock, found.seq_ceiling)
+        rng = rng or random.SystemRandom()
+        sequence = Sequence(clock, found.seq_ceiling, rng.randrange(STEP))
         self.forwarder = Forwarder(
             outbox,
             hub,
             sequence,
             clock,
             max_in_flight=settings.hub.max_in_flight,
+            rng=rng,
             beat=lifecycle.pulse("forwarder", PULSE_SECONDS).beat,
         )
         pulse = lifecycle.pulse("intake", PULSE_SECONDS)
@@ -100,10 +104,11 @@ class Sidecar:
         processes: Processes,
         lifecycle: Lifecycle,
         store: DescriptorStore | None = None,
+        rng: random.Random | None = None,
     ) -> "Sidecar":
-        """Open the outbox and take up the jobs it holds. Raises StateDirectoryHeld."""
+        """Open the outbox and take up the jobs it holds. `rng` is for jitter. Raises StateDirectoryHeld."""
         found = await outbox.open()
-        sidecar = cls(settings, clock, outbox, found, hub, processes, lifecycle, store)
+        sidecar = cls(settings, clock, outbox, found, hub, processes, lifecycle, store, rng)
         sidecar.intake.restore(found.jobs)
         sidecar.forwarder.take_up(found.waiting)
         log.info(fields("outbox opened", jobs=len(found.jobs), waiting=len(found.waiting)))

@@ -16,12 +16,16 @@ STEP = 60_000_000
 
 
 class Sequence:
-    """One for all jobs of a daemon. `ceiling` is what the outbox had kept; one that cannot be is as good as lost."""
+    """One for all jobs of a daemon. `ceiling` is what the outbox had kept; one that cannot be is as good as lost.
 
-    def __init__(self, clock: Clock, ceiling: int = 0) -> None:
+    `leap`, less than STEP, is left out above it: with the clock set back and a full disk, which takes no other ceiling,
+    two lives would begin at one number, and the hub take the news of the second for a message that it has had.
+    """
+
+    def __init__(self, clock: Clock, ceiling: int = 0, leap: int = 0) -> None:
         ceiling = ceiling if ceiling <= CREDIBLE else 0
         self._clock = clock
-        self._last = ceiling
+        self._last = ceiling + leap
         self._ceiling = ceiling
 
     def next(self) -> int:

@@ -69,3 +69,12 @@ async def test_numbers_grow_across_a_power_cut_with_the_clock_set_back() -> None
     clock.stepped = -3600.0
     opened = await MemoryOutbox(disk=disk).open()
     assert Sequence(clock, opened.seq_ceiling).next() > before
+
+
+def test_two_lives_that_find_the_same_ceiling_give_out_different_numbers() -> None:
+    clock = VirtualClock()
+    ceiling = int(clock.wall() * 1e6) + 3600 * 1_000_000
+    lives = [Sequence(clock, ceiling, leap) for leap in (5, 1000)]
+    numbers = [{sequence.next() for _ in range(100)} for sequence in lives]
+    assert not numbers[0] & numbers[1]
+    assert min(numbers[0] | numbers[1]) > ceiling
