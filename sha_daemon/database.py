@@ -104,7 +104,10 @@ class Session(Protocol):
         """
 
     def see_unseen_jobs(self, reading_us: int) -> None:
-        """Running jobs without a reading get this one: what has never been heard is at least seen from now on."""
+        """Running jobs without a reading get this one: what has never been heard is at least seen from now on.
+
+        A row that another program holds, or that the server refuses, is left out.
+        """
 
     def never_heard_jobs(self, limit: int) -> list[str]:
         """Running jobs that have never sent telemetry."""

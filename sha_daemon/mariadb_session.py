@@ -146,9 +146,17 @@ class MariaSession:
         return cast(Sequence[tuple[str, int]], rows)  # as they come: there may be ten thousand
 
     def see_unseen_jobs(self, reading_us: int) -> None:
-        found = self._link.rows(self._sql.unseen())
-        for parameter in rows.parameters([list(row) for row in found]):
-            self._link.execute(self._sql.see(self._tables.id_collation), parameter, reading_us)
+        self._see([list(row) for row in self._link.rows(self._sql.unseen())], reading_us)
+
+    def _see(self, found: list[list[object]], reading_us: int) -> None:
+        """All at once; by halves only where the server refuses some."""
+        try:
+            for parameter in rows.parameters(found):
+                self._link.execute(self._sql.see(self._tables.id_collation), parameter, reading_us)
+        except RowRefused:
+            half = len(found) // 2
+            for some in (found[:half], found[half:]) if half else ():
+                self._see(some, reading_us)
 
     def never_heard_jobs(self, limit: int) -> list[str]:
         return [row[0] for row in self._link.rows(self._sql.never_heard(), limit)]

@@ -63,6 +63,11 @@ class SilenceStory:
         if self._first_complaint(job_id):
             log.warning(fields("verdict put off: another program holds the row", job=job_id, reason=error))
 
+    def refused(self, job_id: str, error: Exception) -> None:
+        """No verdict: the server does not take it."""
+        if self._first_complaint(job_id):
+            log.error(fields("verdict refused by the database", job=job_id, reason=error))
+
     def failed_to_judge(self, job_id: str, error: Exception) -> None:
         if self._first_complaint(job_id):
             text = fields("cannot judge the silence of a job; the sweep goes on", job=job_id)

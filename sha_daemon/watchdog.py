@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from sha_daemon.database import Database, DatabaseConflict, DatabaseError, RowLocked, Session
+from sha_daemon.database import Database, DatabaseConflict, DatabaseError, RowLocked, RowRefused, Session
 from sha_daemon.listening import ListeningClock
 from sha_daemon.records import Job, JobView
 from sha_daemon.silence import Thresholds, Verdict, judge, message, reading_before
@@ -135,11 +135,13 @@ class StaleWatchdog:
                     await self._safely(look, view.job, reading_us)
 
     async def _safely(self, look: Look, job: Job, reading_us: int) -> None:
-        """A row that throws, or that another program holds, does not stop the sweep."""
+        """A row that throws, that another program holds or that the server refuses does not stop the sweep."""
         try:
             await look(job, reading_us)
         except (RowLocked, DatabaseConflict) as error:
             self._story.put_off(job.job_id, error)
+        except RowRefused as error:
+            self._story.refused(job.job_id, error)
         except DatabaseError:
             raise
         except Exception as error:

@@ -5,7 +5,7 @@ of tests keeps it and MariaDB alike.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Literal, TypeVar
 
 from msgspec import structs
@@ -54,7 +54,7 @@ class MemoryDatabase:
         self._away = error
 
     def hold(self, job_id: str | None) -> None:
-        """Another program holds this job's row from now on: a verdict about it waits in vain. None: it lets go."""
+        """Another program holds this job's row from now on: who wants it waits in vain. None: it lets go."""
         self._held = job_id
 
     def refuse(self, job_id: str | None) -> None:
@@ -118,26 +118,30 @@ class MemorySession:
 
     def lock_jobs(self, job_ids: Iterable[str]) -> Locked:
         found = self._stored(job_ids)
-        if self._held in found:
-            raise RowLocked("cannot wait for a row that another program holds")
+        self._wait_for(found)
         return Locked(found, self._tables.listening.listened_us) if found else Locked()
 
     def _stored(self, job_ids: Iterable[str]) -> dict[str, Job]:
         return {job_id: self._tables.jobs[job_id].job for job_id in sorted(set(job_ids)) if job_id in self._tables.jobs}
 
+    def _wait_for(self, job_ids: Collection[str]) -> None:
+        """A statement that finds a row by its key waits for whoever holds it before it looks what is in it."""
+        if self._held in job_ids and self._held in self._tables.jobs:
+            raise RowLocked("cannot wait for a row that another program holds")
+
     def held_jobs(self, job_ids: Iterable[str]) -> set[str]:
         return {job_id for job_id in self._stored(job_ids) if job_id == self._held}
 
     def write_jobs(self, jobs: Sequence[Job]) -> None:
+        self._wait_for([job.job_id for job in jobs])
         for job in jobs:
-            if job.job_id == self._refused:
-                raise RowRefused("cannot store the row")
             stored = self._tables.jobs.get(job.job_id)
             if stored is not None:
                 kept = structs.replace(as_stored(job), disks=stored.job.disks, context_id=stored.job.context_id)
                 self._change(job.job_id, _with_texts(kept, stored.job))
 
     def write_texts(self, jobs: Sequence[Job]) -> None:
+        self._wait_for([job.job_id for job in jobs])
         for job in jobs:
             stored = self._tables.jobs.get(job.job_id)
             if stored is not None:
@@ -167,12 +171,16 @@ class MemorySession:
             self._tables.put_sample(sample_as_stored(sample))
 
     def hear(self, job_ids: Iterable[str], at: float, heard_us: int) -> None:
-        for job_id, job in self._stored(job_ids).items():
+        found = self._stored(job_ids)
+        self._wait_for(found)
+        for job_id, job in found.items():
             if job.status == "running":
                 reading = max(job.heard_us or 0, heard_us)
                 self._change(job_id, structs.replace(job, last_telemetry_at=math.floor(at), heard_us=reading))
 
     def _change(self, job_id: str, job: Job) -> None:
+        if job_id == self._refused:
+            raise RowRefused("cannot store the row")
         self._tables.put_job(structs.replace(self._tables.jobs[job_id], job=job))
 
     def listening_us(self) -> int:
@@ -194,14 +202,14 @@ class MemorySession:
 
     def see_unseen_jobs(self, reading_us: int) -> None:
         for unseen in [job for job in self._running() if job.heard_us is None]:
-            self._change(unseen.job_id, structs.replace(self._tables.jobs[unseen.job_id].job, heard_us=reading_us))
+            if unseen.job_id not in (self._held, self._refused):
+                self._change(unseen.job_id, structs.replace(unseen, heard_us=reading_us))
 
     def _running(self) -> Iterable[Job]:
         return (view.job for view in self._tables.jobs.values() if view.job.status == "running")
 
     def fail_silent(self, job_id: str, heard_before_us: int, at: float, message: str) -> bool:
-        if job_id == self._held:
-            raise RowLocked("cannot wait for a row that another program holds")
+        self._wait_for([job_id])
         view = self._tables.jobs.get(job_id)
         if view is None or view.job.status != "running":
             return False

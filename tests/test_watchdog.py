@@ -178,6 +178,23 @@ def test_a_row_that_another_program_holds_does_not_save_the_other_dead(scene: Sc
     assert sum(message.startswith("verdict put off") for message in scene.messages) == 1, "once, not in each sweep"
 
 
+def test_a_row_that_the_server_refuses_does_not_save_the_other_dead(scene: Scene) -> None:
+    async def story(scene: Scene) -> None:
+        async with scene.hub():
+            for job_id in ("refused", "dead"):
+                await scene.say(job_id)
+                await asyncio.sleep(2)
+            scene.database.refuse("refused")
+            await asyncio.sleep(400)
+            assert (scene.status("dead"), scene.status("refused")) == ("failed", "running")
+            scene.database.refuse(None)
+            await asyncio.sleep(31)
+            assert scene.status("refused") == "failed"
+
+    scene.play(story, ["refused", "dead"])
+    assert sum(message.startswith("verdict refused") for message in scene.messages) == 1, "once, not in each sweep"
+
+
 @pytest.mark.parametrize("why", ["another program holds its row", "the server refuses it"])
 def test_a_job_whose_messages_could_not_be_stored_was_heard_all_the_same(scene: Scene, why: str) -> None:
     """Its row comes free, and the sweep may be there before the job's next message."""
