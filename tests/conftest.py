@@ -6,14 +6,24 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from sha_daemon import migrations
 from sha_daemon.config import DatabaseSettings, HubSettings, Listen
 from sha_daemon.mariadb import connect
 from testbed.mariadb import PrivateMariaDB
+from tests.support.cut_connections import cut_connections
 from tests.support.databases import InMemory, OnMariaDB, Prepared
 from tests.support.hub import running_hub
+from tests.support.troubled import Troubled, TroubledTwin
+from tests.support.troubled_mariadb import TroubledMariaDB
 from tests.support.world import World
+
+
+def migrate(settings: DatabaseSettings) -> None:
+    link = connect(settings, daemon=False)
+    migrations.apply(link, settings.name, migrations.known())
+    link.close()
 
 
 def pytest_configure() -> None:
@@ -43,10 +53,17 @@ def empty_database(mariadb_server: PrivateMariaDB) -> DatabaseSettings:
 @pytest.fixture
 def migrated_database(empty_database: DatabaseSettings) -> DatabaseSettings:
     """Settings that lead to a database of its own, with all migrations applied."""
-    link = connect(empty_database, daemon=False)
-    migrations.apply(link, empty_database.name, migrations.known())
-    link.close()
+    migrate(empty_database)
     return empty_database
+
+
+@pytest.fixture(scope="session")
+def reused_database(mariadb_server: PrivateMariaDB) -> DatabaseSettings:
+    """The same for many tests, one after the other, which are to leave it as they found it."""
+    name = mariadb_server.new_database("telemetry_reused")
+    settings = DatabaseSettings(name=name, user=mariadb_server.user, socket=str(mariadb_server.socket))
+    migrate(settings)
+    return settings
 
 
 @pytest.fixture
@@ -81,3 +98,24 @@ async def demanding(request: pytest.FixtureRequest) -> AsyncIterator[Prepared]:
     yield on_mariadb
     await on_mariadb.database.close()
     on_mariadb.close()
+
+
+@pytest.fixture(params=["mariadb", "memory"])
+async def troubled(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Troubled]:
+    """Each implementation of `Database` in turn, with two connections and all that can go wrong."""
+    if request.param == "memory":
+        yield TroubledTwin()
+        return
+    server: PrivateMariaDB = request.getfixturevalue("mariadb_server")
+    settings: DatabaseSettings = request.getfixturevalue("reused_database")
+    place = tmp_path / "way.sock"
+    async with cut_connections(server.socket, place) as way:
+        on_mariadb = TroubledMariaDB(server, way, structs.replace(settings, socket=str(place)))
+        yield on_mariadb
+        await on_mariadb.end()
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server waits for no row at all: what would fail after a second fails now."""
+    monkeypatch.setattr("sha_daemon.statements.LOCK_WAIT_SECONDS", 0)

@@ -1,7 +1,7 @@
 """Both implementations of `Database`, with the few words a test needs to prepare and look at rows."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from msgspec import structs
 
@@ -12,6 +12,9 @@ from sha_daemon.records import Job
 from sha_daemon.statements import session as session_statements
 from telemetry_common.clock import SystemClock
 from testbed.memory_database import MemoryDatabase
+
+T = TypeVar("T")
+Work = Callable[[Session], T]
 
 
 class Prepared(Protocol):
@@ -30,8 +33,13 @@ class Prepared(Protocol):
 class OnMariaDB:
     def __init__(self, settings: DatabaseSettings) -> None:
         self.database = MariaDB(settings)
-        self._link = connect(settings, daemon=False)
-        self.execute(f"USE `{settings.name}`")
+        self._settings = settings
+        self.link_anew()
+
+    def link_anew(self) -> None:
+        """Also after the server's end."""
+        self._link = connect(self._settings, daemon=False)
+        self.execute(f"USE `{self._settings.name}`")
         self.execute(session_statements(10)[0])
 
     def execute(self, statement: str, *values: object) -> None:
