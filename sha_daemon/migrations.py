@@ -95,15 +95,18 @@ def apply(link: Link, database: str, migrations: Sequence[Migration]) -> tuple[A
     return tuple(applying(link, database, migrations))
 
 
-def applying(link: Link, database: str, migrations: Sequence[Migration]) -> Iterator[Applied]:
-    """The same, each as soon as it is done: the operator of a large hub sees how far it is, also where one fails."""
+def applying(link: Link, database: str, migrations: Sequence[Migration], *, again: bool = False) -> Iterator[Applied]:
+    """The same, each as soon as it is done: the operator of a large hub sees how far it is, also where one fails.
+
+    `again`: also what is recorded, for tables that came back without it (from a dump of before, say).
+    """
     for statement in (*_session(), f"USE {quoted(database)}"):
         link.execute(statement)
     lock = f"telemetry_migrations:{database}"
     if link.rows("SELECT GET_LOCK(%s, %s)", lock, _LOCK_SECONDS)[0][0] != 1:
         raise DatabaseConflict("cannot migrate: another migration of this database is running; try again later")
     try:
-        yield from _apply_pending(link, database, migrations)
+        yield from _apply_waiting(link, database, migrations, again=again)
     finally:
         # A connection that is gone has lost its lock, and the reason why it is gone is worth more than this one.
         with suppress(DatabaseError):
@@ -117,8 +120,8 @@ def _session() -> tuple[str, ...]:
     )
 
 
-def _apply_pending(link: Link, database: str, migrations: Sequence[Migration]) -> Iterator[Applied]:
-    waiting = set(pending(link, database, migrations))
+def _apply_waiting(link: Link, database: str, migrations: Sequence[Migration], *, again: bool) -> Iterator[Applied]:
+    waiting = {migration.name for migration in migrations} if again else set(pending(link, database, migrations))
     if waiting:
         link.execute(_RECORD)
     for migration in migrations:

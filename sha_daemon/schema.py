@@ -23,6 +23,12 @@ _HISTORY = (
     *("id", "job_type", "job_id", "seq", "at", "status", "current_phase", "bytes_transferred", "total_bytes"),
     *("transfer_speed_bps", "progress_percent", "producer_time"),
 )
+_FORCED = {"telemetry_history": ("idx_job_chart",)}
+"""Indexes that statements name. Without it the statement fails: a watchdog whose index is gone finds no dead."""
+_FORCED_ON_JOBS = ("idx_last_telemetry", "idx_telemetry_silence")
+_INDEXES = """SELECT DISTINCT table_name, index_name FROM information_schema.statistics
+ WHERE table_schema = DATABASE() AND table_name IN (%s, %s)"""
+_CLOCK = "SELECT COUNT(*) FROM telemetry_listening WHERE id = 1"
 _COLUMNS = """SELECT table_name, column_name, collation_name, is_nullable FROM information_schema.columns
  WHERE table_schema = DATABASE() AND table_name IN (%s, %s, %s, %s)"""
 # The unique one first: it holds the index as well.
@@ -59,14 +65,16 @@ class Tables(Struct, frozen=True, kw_only=True):
 
 
 def missing(reader: Reader, kind: JobType) -> list[str]:
-    """The tables and `table.column`s that the daemon needs and the current database lacks (or hides from this user)."""
-    return _missing(_columns(reader, kind), kind)
+    """What the daemon needs and the current database lacks (or hides from this user): tables, `table.column`s, indexes,
+    the row of the listening clock.
+    """
+    return _lacking(reader, _columns(reader, kind), kind)
 
 
 def inspect(reader: Reader, kind: JobType) -> Tables:
     """What the daemon must know of these tables. Raises SchemaMissing, naming what is not there."""
     columns = _columns(reader, kind)
-    lacking = _missing(columns, kind)
+    lacking = _lacking(reader, columns, kind)
     if lacking:
         raise SchemaMissing(f"cannot use the tables: {_some(lacking)} missing; run `shactl db migrate`")
     index = reader.rows(_DISK_INDEX, kind.disks_table, kind.disk_job_column)
@@ -96,6 +104,19 @@ def _collation(columns: dict[tuple[str, str], tuple[object, object]], table: str
 def _columns(reader: Reader, kind: JobType) -> dict[tuple[str, str], tuple[object, object]]:
     found = reader.rows(_COLUMNS, *required(kind))
     return {(table, column): (collation, nullable) for table, column, collation, nullable in found}
+
+
+def _lacking(reader: Reader, columns: dict[tuple[str, str], tuple[object, object]], kind: JobType) -> list[str]:
+    """Indexes and the row are looked for where all tables are there."""
+    absent = _missing(columns, kind)
+    if set(required(kind)) & set(absent):
+        return absent
+    forced = {kind.jobs_table: _FORCED_ON_JOBS} | _FORCED
+    there = set(reader.rows(_INDEXES, *forced))
+    absent += [
+        f"index {name} of {table}" for table, names in forced.items() for name in names if (table, name) not in there
+    ]
+    return absent if reader.rows(_CLOCK)[0][0] else [*absent, "the row of telemetry_listening"]
 
 
 def _missing(columns: dict[tuple[str, str], tuple[object, object]], kind: JobType) -> list[str]:

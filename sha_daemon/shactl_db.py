@@ -11,7 +11,7 @@ from sha_daemon.database import SchemaMissing
 from sha_daemon.identifiers import quoted
 from sha_daemon.job_types import BACKUP
 from sha_daemon.mariadb import Link, connect
-from sha_daemon.shactl_answers import NO, OK, answered
+from sha_daemon.shactl_answers import NO, OK, answered, complain
 from telemetry_common.text import printable
 
 
@@ -69,16 +69,30 @@ def _setup(settings: HubSettings, chosen: argparse.Namespace) -> int:
 
 
 def _migrate(settings: HubSettings, chosen: argparse.Namespace) -> int:
-    applied = 0
+    name = settings.database.name
     with _administrator(settings, patient=True) as link:
-        for migration in migrations.applying(link, settings.database.name, migrations.known()):
-            applied += 1
-            print(f"applied {migration.name}", flush=True)
-            for what, count in migration.counts:
-                print(f"  {what}: {count}", flush=True)
+        applied = _applied(migrations.applying(link, name, migrations.known()))
+        if lost := schema.missing(link, BACKUP):
+            for what in lost:
+                print(f"no longer there: {what}", flush=True)
+            applied += _applied(migrations.applying(link, name, migrations.known(), again=True))
+        lacking = schema.missing(link, BACKUP) if lost else []
     if not applied:
         print("nothing to do")
-    return OK
+    if lacking:
+        complain(f"cannot make {', '.join(lacking)}: that is the appliance's own, and must come from it")
+    return NO if lacking else OK
+
+
+def _applied(done_in_turn: Iterator[migrations.Applied]) -> int:
+    """Say each as it is done; how many they were."""
+    count = 0
+    for migration in done_in_turn:
+        count += 1
+        print(f"applied {migration.name}", flush=True)
+        for what, number in migration.counts:
+            print(f"  {what}: {number}", flush=True)
+    return count
 
 
 def _status(settings: HubSettings, chosen: argparse.Namespace) -> int:

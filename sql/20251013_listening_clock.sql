@@ -8,7 +8,10 @@ CREATE TABLE IF NOT EXISTS telemetry_listening (
   PRIMARY KEY (id)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci;
 
-INSERT IGNORE INTO telemetry_listening (id, listened_us, advanced_at) VALUES (1, 0, UTC_TIMESTAMP(6));
+-- Where the row was lost it begins anew above every job's own reading: below, silences would count for nothing for as
+-- long as the hub had listened before.
+SET @listened = (SELECT COALESCE(MAX(telemetry_heard_us), 0) FROM backup_jobs);
+INSERT IGNORE INTO telemetry_listening (id, listened_us, advanced_at) VALUES (1, COALESCE(@listened, 0), UTC_TIMESTAMP(6));
 
 -- Jobs that an older hub has heard are counted as heard now: their silence before this was not listened to.
 -- count: running jobs of an older hub, counted as heard now

@@ -66,12 +66,34 @@ def finished(machine: Machine) -> list[tuple[object, ...]]:
         return hub.shape() + hub.content()
 
 
+FIRST = f"applied {ALL[0].name}"
+
+
 def test_the_operator_of_a_live_hub_reads_what_was_applied_and_repaired(machine: Machine) -> None:
     counts = {"20251013_listening_clock": "  running jobs of an older hub, counted as heard now: 0\n"}
     counts |= {"20251014_repair_finished_jobs": REPAIRED_ONE}
     expected = "".join(f"applied {migration.name}\n{counts.get(migration.name, '')}" for migration in ALL)
     assert machine.shactl("db", "migrate") == (0, expected, "")
     assert machine.shactl("db", "migrate") == (0, "nothing to do\n", "")
+
+
+def test_what_is_lost_behind_the_record_is_told_and_brought_back(machine: Machine) -> None:
+    """Where the hub and `db status` say "run `shactl db migrate`", that must help."""
+    machine.shactl("db", "migrate")
+    machine.sql("ALTER TABLE backup_jobs DROP COLUMN telemetry_seq, DROP INDEX idx_telemetry_silence")
+    lost = ["backup_jobs.telemetry_seq", "index idx_telemetry_silence of backup_jobs"]
+    said = "".join(f"missing: {what}\n" for what in lost)
+    assert machine.shactl("db", "status") == (1, f"{said}database hub: run `shactl db migrate`\n", "")
+    code, out, err = machine.shactl("db", "migrate")
+    assert (code, out.splitlines()[:3], err) == (0, [f"no longer there: {what}" for what in lost] + [FIRST], "")
+    assert machine.shactl("db", "status") == (0, "database hub: up to date\n", "")
+
+
+def test_what_no_migration_makes_is_told(machine: Machine) -> None:
+    machine.shactl("db", "migrate")
+    machine.sql("ALTER TABLE backup_jobs DROP COLUMN error_message")
+    code, _, err = machine.shactl("db", "migrate")
+    assert (code, err[:48]) == (1, "shactl: cannot make backup_jobs.error_message: t")
 
 
 ANY_JOB = "SELECT * FROM backup_jobs WHERE id = 'running-1' FOR UPDATE"

@@ -123,6 +123,39 @@ def test_a_run_killed_after_any_statement_is_finished_by_the_next(hub: Hub, afte
     assert hub.job("finished-zero", "bytes_transferred") == (45_678_901_234,)
 
 
+LOST = {
+    "backup_jobs.telemetry_seq": "ALTER TABLE backup_jobs DROP COLUMN telemetry_seq",
+    "index idx_telemetry_silence of backup_jobs": "DROP INDEX idx_telemetry_silence ON backup_jobs",
+    "index idx_last_telemetry of backup_jobs": "DROP INDEX idx_last_telemetry ON backup_jobs",
+    "index idx_job_chart of telemetry_history": "DROP INDEX idx_job_chart ON telemetry_history",
+    "telemetry_history": "DROP TABLE telemetry_history",
+    "the row of telemetry_listening": "DELETE FROM telemetry_listening",
+}
+
+
+@pytest.mark.parametrize("what", LOST)
+def test_what_was_applied_and_is_lost_is_named_and_can_be_applied_again(hub: Hub, what: str) -> None:
+    """Another program restored tables of an earlier time, say: the record of the migrations knows nothing of it."""
+    hub.migrate()
+    before = hub.shape()
+    hub.link.execute(LOST[what])
+    assert schema.missing(hub.link, BACKUP) == [what]
+    assert migrations.pending(hub.link, hub.name, ALL) == ()
+    assert [applied.name for applied in migrations.applying(hub.link, hub.name, ALL, again=True)] == [
+        migration.name for migration in ALL
+    ]
+    assert (schema.missing(hub.link, BACKUP), hub.shape()) == ([], before)
+
+
+def test_a_listening_clock_that_was_lost_begins_above_what_the_jobs_have_of_it(live_hub: Hub) -> None:
+    """Below, a dead job would be audible until the clock is there again, for as long as hubs had listened before."""
+    live_hub.migrate()
+    live_hub.link.execute("UPDATE backup_jobs SET telemetry_heard_us = 7000000 WHERE id = 'running-1'")
+    live_hub.link.execute("DELETE FROM telemetry_listening")
+    assert len(list(migrations.applying(live_hub.link, live_hub.name, ALL, again=True))) == len(ALL)
+    assert live_hub.link.rows("SELECT listened_us FROM telemetry_listening") == ((7_000_000,),)
+
+
 def test_a_hub_that_has_samples_already_gets_the_index_of_its_charts_and_keeps_them(hub: Hub) -> None:
     before = [migration for migration in ALL if migration.name < "20251015"]
     migrations.apply(hub.link, hub.name, before)
