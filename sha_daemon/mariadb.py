@@ -12,7 +12,7 @@ import pymysql
 
 from sha_daemon import statements
 from sha_daemon.config import DatabaseSettings
-from sha_daemon.database import DatabaseAway, DatabaseError, RowRefused, Session
+from sha_daemon.database import DatabaseAway, DatabaseError, RowRefused, SchemaMissing, Session
 from sha_daemon.job_types import BACKUP, JobType
 from sha_daemon.mariadb_access import MariaAccess
 from sha_daemon.mariadb_errors import translated
@@ -117,6 +117,7 @@ class MariaDB:
         self._worker = WorkerThread("mariadb")
         self._open: tuple[Link, Tables] | None = None
         self._server: Server | None = None
+        self._doubts = 0
         self._closed = False
         self.tables: Tables | None = None
         """What is known of the server since the last connection; None before the first."""
@@ -154,6 +155,9 @@ class MariaDB:
     def _give_up(self, link: Link, error: DatabaseError) -> None:
         """Locks are released at once where the server still listens, not when it finds out that we have gone."""
         try:
+            if isinstance(error, SchemaMissing):
+                # What one connection lacks may be what another one never asks for: each looks at the tables again.
+                self._access.schema_doubts += 1
             if isinstance(error, DatabaseAway):
                 self._pass_over()
             else:
@@ -171,9 +175,11 @@ class MariaDB:
     def _connected(self) -> tuple[Link, Tables]:
         if self._open is not None:
             link, _ = self._open
-            if time.monotonic() - link.used_at < _IDLE_SECONDS or link.lives():
+            known = self._doubts == self._access.schema_doubts
+            if known and (time.monotonic() - link.used_at < _IDLE_SECONDS or link.lives()):
                 return self._open
             self._discard()
+        self._doubts = self._access.schema_doubts
         self._open = first_that_serves(self._access, self._prepared)
         return self._open
 

@@ -45,6 +45,8 @@ class MariaAccess:
     def __init__(self, settings: DatabaseSettings, environ: Mapping[str, str] = os.environ) -> None:
         self.settings = settings
         self._environ = environ
+        self.schema_doubts = 0
+        """How often a connection has met tables that were not as it had found them."""
         self.servers = Servers([server(host) for host in settings.hosts] or [Server("", 0, settings.socket)])
         self._password = self._read_password()
         self._tls = self._read_trust()

@@ -16,6 +16,7 @@ class SilenceStory:
         self._silent: dict[str, int] = {}
         self._never_heard: frozenset[str] = frozenset()
         self._complained_of: set[str] = set()
+        self._not_swept = 0
 
     @property
     def silent(self) -> int:
@@ -29,6 +30,17 @@ class SilenceStory:
     def told(self) -> Mapping[str, int]:
         """Silences that were told, by job, with the reading at its last receipt: with another it is another silence."""
         return self._silent
+
+    def not_swept(self, error: Exception) -> None:
+        """The database did not let the watchdog look. Whether others are served by it is not said with that."""
+        if not self._not_swept:
+            log.warning(fields("no sweep for silent jobs for now", reason=error))
+        self._not_swept += 1
+
+    def swept(self) -> None:
+        if self._not_swept:
+            log.info(fields("silent jobs are looked for again", put_off=self._not_swept))
+        self._not_swept = 0
 
     def fell_silent(self, job_id: str, heard_us: int, seconds: float) -> None:
         if self._silent.get(job_id) != heard_us:

@@ -78,9 +78,10 @@ class StaleWatchdog:
             try:
                 await self.sweep()
                 self.sweep_seconds.add(self._clock.monotonic() - begun)
+                self._story.swept()
             except DatabaseError as error:
                 self.put_off += 1
-                log.debug(fields("sweep for silent jobs put off", reason=error))
+                self._story.not_swept(error)
             self._pulse.beat()
             await asyncio.sleep(interval)
 

@@ -10,6 +10,7 @@ import pytest
 from msgspec import structs
 
 from sha_daemon.config import DatabaseSettings, HubSettings
+from sha_daemon.database import SchemaMissing
 from tests.support.hub import running_hub
 from tests.support.world import PATH, World
 
@@ -296,6 +297,32 @@ async def test_a_message_that_is_heard_and_refused_needs_no_listening_clock(worl
         async with asyncio.timeout(5):
             while world.stored("j1", "last_telemetry_at")[0] is None:
                 await asyncio.sleep(0.01)
+
+
+async def test_an_index_that_is_dropped_under_the_watchdog_is_told_and_no_update_is_taken_meanwhile(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every part has a connection of its own, and only the sweep asks by this index."""
+    caplog.set_level("INFO")
+    world.add("j1")
+    watchdog, lost = world.hub.parts["backup"].watchdog, "index idx_telemetry_silence of backup_jobs is missing"
+    assert (await world.post("j1", {"status": "running"}))[0] == 204
+    await watchdog.sweep()
+    world.sql("DROP INDEX idx_telemetry_silence ON backup_jobs")
+    with pytest.raises(SchemaMissing):
+        await watchdog.sweep()
+    await world.hub.health.look()
+    status, report = await world.get("/api/v1/health")
+    assert (status, report["database"].partition(": ")[2]) == (
+        503,
+        f"cannot use the tables: {lost}; run `shactl db migrate`",
+    )
+    assert (await world.post("j1", {"status": "running"}))[0] == 503
+    world.sql("CREATE INDEX idx_telemetry_silence ON backup_jobs (status, telemetry_heard_us)")
+    await watchdog.sweep()
+    async with asyncio.timeout(5):
+        while (await world.post("j1", {"status": "running"}))[0] != 204:
+            await asyncio.sleep(0.05)
 
 
 async def test_a_server_that_may_lose_commits_is_degraded_but_used(

@@ -121,6 +121,8 @@ def test_a_database_that_is_away_for_ten_minutes_fails_nobody(scene: Scene, erro
             await found_within(scene, 185, 245)
 
     scene.play(story)
+    said = [message for message in scene.messages if "sweep" in message or "looked for again" in message]
+    assert said == [f'no sweep for silent jobs for now reason="{error}"', "silent jobs are looked for again put_off=20"]
 
 
 def test_a_hub_that_is_suspended_for_ten_minutes_fails_nobody(scene: Scene) -> None:
