@@ -84,7 +84,7 @@ class Bench:
 
 
 def _write(link: Link, statement: str, rows: Sequence[list[object]]) -> None:
-    for parameter in parameters(rows):
+    for parameter in parameters(rows, packet_bytes=16 << 20):
         link.execute(statement, parameter)
 
 

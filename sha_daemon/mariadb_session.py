@@ -87,7 +87,7 @@ class MariaSession:
 
     def _later(self, statement: str, written: Sequence[list[object]]) -> None:
         """Kept for `commit`, unless there is more than one parameter's worth of it."""
-        parameters = list(rows.parameters(written))
+        parameters = list(rows.parameters(written, self._tables.packet_bytes))
         for parameter in parameters[:-1]:
             self._link.execute(statement, parameter)
         self._unsent += [(statement, parameter) for parameter in parameters[-1:]]
@@ -112,7 +112,8 @@ class MariaSession:
         return refused
 
     def _insert_disks(self, disks: list[tuple[Job, Disk]]) -> None:
-        for parameter in rows.parameters([self._rows.of_new_disk(job, disk) for job, disk in disks]):
+        new = [self._rows.of_new_disk(job, disk) for job, disk in disks]
+        for parameter in rows.parameters(new, self._tables.packet_bytes):
             self._link.execute(self._sql.add_disks(), parameter)
 
     def _insert_disk(self, job: Job, disk: Disk) -> bool:
@@ -151,7 +152,7 @@ class MariaSession:
     def _see(self, found: list[list[object]], reading_us: int) -> None:
         """All at once; by halves only where the server refuses some."""
         try:
-            for parameter in rows.parameters(found):
+            for parameter in rows.parameters(found, self._tables.packet_bytes):
                 self._link.execute(self._sql.see(self._tables.id_collation), parameter, reading_us)
         except RowRefused:
             half = len(found) // 2

@@ -20,7 +20,9 @@ LAST_TIMESTAMP = 2**31 - 1
 """A TIMESTAMP column ends at 2038-01-19 03:14:07 UTC; what lies beyond is stored as that."""
 _LAST_DATETIME = 253_402_300_799
 _MAX_PARAMETER_BYTES = 2 << 20
-"""Of JSON in one statement: far below the server's smallest common max_allowed_packet (16 MiB), also when escaped."""
+"""Of JSON in one statement."""
+_PARAMETERS_IN_A_PACKET = 8
+"""Up to four are sent together, each twice as long where every character must be escaped."""
 
 _decode_row = msgspec.json.Decoder(list[Any]).decode
 
@@ -207,17 +209,17 @@ class JsonText(Struct, frozen=True):
         return f"'{escaped}'"
 
 
-def parameters(rows: Sequence[list[object]]) -> Iterator[JsonText]:
-    """These rows as JSON arrays: one, unless they are too large for a single statement."""
+def parameters(rows: Sequence[list[object]], packet_bytes: int) -> Iterator[JsonText]:
+    """These rows as JSON arrays: one, unless they are too large for a single statement of at most `packet_bytes`."""
     if not rows:
         return
     encoded = msgspec.json.encode(rows)
-    if len(encoded) <= _MAX_PARAMETER_BYTES or len(rows) == 1:
+    if len(encoded) <= min(_MAX_PARAMETER_BYTES, packet_bytes // _PARAMETERS_IN_A_PACKET) or len(rows) == 1:
         yield JsonText(encoded.decode())
         return
     half = len(rows) // 2
-    yield from parameters(rows[:half])
-    yield from parameters(rows[half:])
+    yield from parameters(rows[:half], packet_bytes)
+    yield from parameters(rows[half:], packet_bytes)
 
 
 def timestamp(at: float | None) -> str | None:

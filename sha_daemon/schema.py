@@ -54,6 +54,8 @@ class Reader(Protocol):
 class Tables(Struct, frozen=True, kw_only=True):
     """`id_collation` is that of the jobs' id; `context_required`: a disk's row must name a backup context.
 
+    `packet_bytes` is the longest statement that the server takes: it hangs up on a longer one.
+
     `disk_index` is the name of the disks' index on their job and index, `disk_collation` that of their job's id.
     """
 
@@ -62,6 +64,7 @@ class Tables(Struct, frozen=True, kw_only=True):
     context_required: bool
     disk_index: str
     server: str
+    packet_bytes: int
 
 
 def missing(reader: Reader, kind: JobType) -> list[str]:
@@ -82,12 +85,14 @@ def inspect(reader: Reader, kind: JobType) -> Tables:
         raise SchemaMissing(
             f"cannot use the tables: {kind.disks_table} has no unique index on its job; run `shactl db migrate`"
         )
+    server, packet_bytes = reader.rows("SELECT VERSION(), @@max_allowed_packet")[0]
     return Tables(
         id_collation=_collation(columns, kind.jobs_table, "id"),
         disk_collation=_collation(columns, kind.disks_table, kind.disk_job_column),
         context_required=columns[kind.disks_table, "vm_backup_context_id"][1] == "NO",
         disk_index=str(index[0][0]),
-        server=str(reader.rows("SELECT VERSION()")[0][0]),
+        server=str(server),
+        packet_bytes=int(packet_bytes),
     )
 
 

@@ -25,7 +25,7 @@ from sha_daemon.database import (
 from sha_daemon.job_types import BACKUP
 from sha_daemon.mariadb import MariaDB
 from sha_daemon.mariadb_errors import NotAllowed, translated
-from sha_daemon.records import Job
+from sha_daemon.records import Disk, Job
 from testbed.mariadb import PrivateMariaDB
 from tests.support.databases import OnMariaDB
 
@@ -127,6 +127,29 @@ async def test_a_column_that_is_not_there_is_named(hub: OnMariaDB) -> None:
     hub.execute("ALTER TABLE backup_jobs DROP COLUMN watchdog_message")
     with pytest.raises(SchemaMissing, match=r"backup_jobs\.watchdog_message is missing"):
         await hub.database.run(count)
+
+
+async def test_what_is_longer_than_the_server_takes_in_one_statement_goes_in_several(hub: OnMariaDB) -> None:
+    """It hangs up on a longer one: the same updates would meet a lost connection again and again."""
+    names = [f"job-{n}" for n in range(60)]
+    disks = tuple(Disk(disk_index=n, bytes_transferred=2**60, total_bytes=2**61) for n in range(100))
+    worst = [Job(job_id=name, status="running", error_message="\\" * 16_000, disks=disks) for name in names]
+
+    def work(session: Session) -> None:
+        session.lock_jobs(names)
+        session.write_jobs(worst)
+        session.write_texts(worst)
+        session.write_disks([(job, disk) for job in worst for disk in job.disks])
+
+    hub.execute("SET GLOBAL max_allowed_packet = 1048576")
+    try:
+        for name in names:
+            hub.add_job(Job(job_id=name, status="running"))
+        await hub.database.run(work)
+    finally:
+        hub.execute("SET GLOBAL max_allowed_packet = DEFAULT")
+    assert hub.rows("SELECT COUNT(*), MIN(LENGTH(error_message)) FROM backup_jobs") == [(60, 16_000)]
+    assert hub.rows("SELECT COUNT(*), MIN(bytes_transferred) FROM backup_disks") == [(6000, 2**60)]
 
 
 async def test_a_database_that_is_not_there_is_said_to_be_missing(migrated_database: DatabaseSettings) -> None:
