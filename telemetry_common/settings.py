@@ -16,6 +16,8 @@ from typing import Any, TypeVar, get_args
 import msgspec
 
 T = TypeVar("T", bound=msgspec.Struct)
+_ALIKE = 0.85
+"""How near a variable must be to one of ours to be a slip of the pen: other programs' may begin as ours do."""
 _UNKNOWN = re.compile(r"unknown key `(.+)`")
 
 
@@ -91,9 +93,13 @@ def _from_environment(kind: type[msgspec.Struct], prefix: str, environ: Mapping[
         if variable in known:
             section, key, field = known[variable]
             found.setdefault(section, {})[key] = _listed(value) if _is_list(field) else value
-        elif variable.startswith(ours):
+        elif variable.startswith(ours) or (variable.startswith(f"{prefix}_") and _is_slip(variable, known)):
             raise SettingsError(f"cannot use the environment: unknown variable {variable}{_nearest(variable, known)}")
     return found
+
+
+def _is_slip(variable: str, known: Iterable[str]) -> bool:
+    return bool(difflib.get_close_matches(variable, list(known), n=1, cutoff=_ALIKE))
 
 
 def _is_list(field: msgspec.structs.FieldInfo) -> bool:

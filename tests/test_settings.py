@@ -41,6 +41,12 @@ def test_what_is_in_conf_d_but_no_toml_is_not_read(config: Path) -> None:
     assert hub(config) == HubSettings()
 
 
+@pytest.mark.parametrize("variable", ["SHA_SOCKET", "SHA_JOB_ID", "SHA_COMMIT", "SHA"])
+def test_a_variable_of_somebody_else_that_begins_as_ours_is_not_ours(config: Path, variable: str) -> None:
+    """SBC_SOCKET and SBC_JOB_ID are read by producers, and are no settings of the sidecar."""
+    assert load(HubSettings, config, "SHA", {variable: "x"}) == load(HubSettings, config, "SHA", {})
+
+
 def test_the_environment_wins_over_every_file(config: Path) -> None:
     config.write_text("[watchdog]\nwarn_seconds = 50\n")
     found = hub(config, {"SHA_WATCHDOG_WARN_SECONDS": "70", "SHA_DATABASE_NAME": "x", "SHATTER": "ignored"})
@@ -157,6 +163,7 @@ def test_a_list_in_a_variable_has_commas_between_its_items(config: Path, text: s
             "before it is failed (from {drop_in}, {main})",
         ),
         ("", "", {"SHA_LISTEN_ADRESS": "a:1"}, "unknown variable SHA_LISTEN_ADRESS; did you mean SHA_LISTEN_ADDRESS?"),
+        ("", "", {"SHA_DATABSE_NAME": "x"}, "unknown variable SHA_DATABSE_NAME; did you mean SHA_DATABASE_NAME?"),
     ],
 )
 def test_a_complaint_says_where_the_key_came_from_and_what_may_have_been_meant(
