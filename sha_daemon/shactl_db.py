@@ -72,16 +72,17 @@ def _migrate(settings: HubSettings, chosen: argparse.Namespace) -> int:
     name = settings.database.name
     with _administrator(settings, patient=True) as link:
         applied = _applied(migrations.applying(link, name, migrations.known()))
-        if lost := schema.missing(link, BACKUP):
-            for what in lost:
-                print(f"no longer there: {what}", flush=True)
+        lost = schema.missing(link, BACKUP)
+        for what in lost:
+            print(f"no longer there: {what}", flush=True)
+        if lost and not {BACKUP.jobs_table, BACKUP.disks_table} & set(lost):
             applied += _applied(migrations.applying(link, name, migrations.known(), again=True))
-        lacking = schema.missing(link, BACKUP) if lost else []
-    if not applied:
+            lost = schema.missing(link, BACKUP)
+    if lost:
+        complain(f"cannot make {', '.join(lost)}: what other programs share with the hub must come from them or a dump")
+    elif not applied:
         print("nothing to do")
-    if lacking:
-        complain(f"cannot make {', '.join(lacking)}: that is the appliance's own, and must come from it")
-    return NO if lacking else OK
+    return NO if lost else OK
 
 
 def _applied(done_in_turn: Iterator[migrations.Applied]) -> int:
