@@ -36,8 +36,9 @@ from telemetry_common.logs import fields
 
 log = logging.getLogger(__name__)
 
-Purpose = Literal["write", "watch", "read", "follow", "prune"]
-"""One connection each, so that a slow reader delays no commit and no sweep, and pruning delays nobody."""
+Purpose = Literal["write", "watch", "read", "search", "follow", "prune"]
+"""One connection each, so that a slow reader delays no commit and no sweep, a search that reads every job no other
+reader, and pruning nobody."""
 WRITERS = 1
 """Of one kind of job. More of them, each with jobs of its own, made smaller batches and fewer updates a second."""
 LEAST_PATIENCE_SECONDS = 2.0
@@ -57,6 +58,7 @@ class Parts:
     room: Room
     watchdog: StaleWatchdog
     read: Database
+    search: Database
 
 
 class Hub:
@@ -95,6 +97,7 @@ class Hub:
         self.receiver = Receiver({name: parts.ingest for name, parts in self.parts.items()})
         self.reader = Reader(
             {name: parts.read for name, parts in self.parts.items()},
+            {name: parts.search for name, parts in self.parts.items()},
             clock,
             self.listening.estimate_us,
             self._thresholds,
@@ -132,7 +135,8 @@ class Hub:
             pulse=pulse(f"{kind.name} sweep", settings.watchdog.interval_seconds + self._patience),
             failed=partial(self.stream.look_at, kind),
         )
-        return Parts(Ingest(writers, trouble, self._shedding, self._clock), room, watchdog, self._open(kind, "read"))
+        ingest = Ingest(writers, trouble, self._shedding, self._clock)
+        return Parts(ingest, room, watchdog, self._open(kind, "read"), self._open(kind, "search"))
 
     def _pruning(self, retention_days: int) -> Pruning | None:
         """The history is one table for all kinds of job."""

@@ -20,12 +20,15 @@ class Reader:
     def __init__(
         self,
         databases: Mapping[str, Database],
+        searches: Mapping[str, Database],
         clock: Clock,
         reading_us: Callable[[], int],
         thresholds: Thresholds,
         health: Health,
     ) -> None:
+        """`searches` are other ways to the same `databases`, for what may take seconds."""
         self._databases = databases
+        self._searches = searches
         self._clock = clock
         self._reading_us = reading_us
         self._thresholds = thresholds
@@ -50,7 +53,9 @@ class Reader:
             queries.limit(query),
             queries.cursor(query),
         )
-        page = await _ask(database, lambda session: session.jobs(statuses, limit, cursor, vm))
+        page = await _ask(
+            self._searches[job_type] if vm else database, lambda session: session.jobs(statuses, limit, cursor, vm)
+        )
         return json_reply({"jobs": [self._shown(job_type, view) for view in page.jobs], "next_cursor": page.cursor})
 
     async def history(self, job_type: str, job_id: str, query: Mapping[str, str]) -> Reply:

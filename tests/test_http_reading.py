@@ -1,13 +1,18 @@
 """The reading side over HTTP, on a real MariaDB: what a GUI asks, and what it is told."""
 
+import asyncio
 import datetime
 import re
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from msgspec import structs
 
 from sha_daemon.config import DatabaseSettings, HubSettings
+from testbed.mariadb import PrivateMariaDB
 from tests.support.hub import running_hub
+from tests.support.slow_database import slow_database
 from tests.support.world import PATH, World
 
 pytestmark = pytest.mark.integration
@@ -25,6 +30,28 @@ async def test_the_list_can_be_searched_by_machine_within_a_status(world: World)
     ):
         status, page = await world.get(f"{PATH}?{query}")
         assert (status, {job["job_id"] for job in page["jobs"]}, page["next_cursor"]) == (200, ids, None)
+
+
+async def test_a_search_that_takes_long_keeps_no_other_reader_waiting(
+    mariadb_server: PrivateMariaDB, migrated_database: DatabaseSettings, tmp_path: Path
+) -> None:
+    place = tmp_path / "slow.sock"
+    settings = HubSettings(database=structs.replace(migrated_database, socket=str(place)))
+    async with (
+        slow_database(Path(migrated_database.socket), place) as slow,
+        running_hub(settings) as (hub, client),
+    ):
+        world = World(hub, client, mariadb_server, migrated_database.name)
+        world.add("j1")
+        slow.make_endless(b"LIKE")
+        searches = [asyncio.create_task(world.get(f"{PATH}?vm=web")) for _ in range(3)]
+        await slow.met.wait()
+        async with asyncio.timeout(5):
+            assert (await world.get(f"{PATH}/j1"))[0] == 200
+            assert (await world.get(PATH))[0] == 200
+            assert (await world.get(f"{PATH}/j1/history"))[0] == 200
+        slow.cut_off()
+        assert [status for status, _ in await asyncio.gather(*searches)] == [503, 200, 200]
 
 
 NOT_UNDERSTOOD = [

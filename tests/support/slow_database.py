@@ -21,6 +21,7 @@ class SlowDatabase:
         self._server = server
         self._endless: bytes | None = None
         self._stuck: list[asyncio.StreamWriter] = []
+        self._serving: set[asyncio.Task[None]] = set()
         self.met = asyncio.Event()
 
     def make_endless(self, part_of_statement: bytes) -> None:
@@ -33,7 +34,17 @@ class SlowDatabase:
         for writer in self._stuck:
             writer.close()
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def ended(self) -> None:
+        """Until nobody is served any more, at most 5 s."""
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=5)
+
+    def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_unix_connection(self._server)
         answers = asyncio.create_task(_pump(server_reader, writer))
         with suppress(OSError):
@@ -72,3 +83,4 @@ async def slow_database(server: Path, place: Path) -> AsyncIterator[SlowDatabase
             yield database
         finally:
             database.cut_off()
+            await database.ended()
