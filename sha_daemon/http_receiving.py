@@ -17,8 +17,14 @@ def routes(receiver: Receiver) -> Iterable[web.RouteDef]:
 
     async def post(request: web.Request) -> web.StreamResponse:
         job_type, job_id = request.match_info["job_type"], request.match_info["job_id"]
-        body, encoding = await body_of(request), _encoding(request)
-        kind, waited = _content_type(request), _waited(request)
+        kind, encoding = _content_type(request), _encoding(request)
+        try:
+            body = await body_of(request)
+        except web.HTTPRequestEntityTooLarge:
+            if kind == JSON:  # a web page can send any other: it must not keep a dead job alive
+                receiver.hear(job_type, job_id)
+            raise
+        waited = _waited(request)
         return response(await receiver.receive(job_type, job_id, kind, body, encoding, waited=waited))
 
     async def post_batch(request: web.Request) -> web.StreamResponse:

@@ -65,13 +65,20 @@ class Receiver:
             raise unavailable("the hub is stopping; try again", STOPPING)
 
     def _unpacked(self, job_type: str, job_id: str, body: bytes, encoding: str) -> bytes:
-        """The body out of its Content-Encoding; the job is heard also if that is damaged. Raises Problem."""
+        """The body out of its Content-Encoding; the job is heard also if that cannot be. Raises Problem."""
         try:
             return unpacked(body, encoding)
         except ContractError as error:
-            if job_type in self._ingests and storable_id(job_id):
-                self._ingests[job_type].hear(job_id)
+            self.hear(job_type, job_id)
             raise Problem(400, str(error)) from None
+        except Problem:
+            self.hear(job_type, job_id)
+            raise
+
+    def hear(self, job_type: str, job_id: str) -> None:
+        """Somebody speaks of this job, whatever is wrong with what they say."""
+        if job_type in self._ingests and storable_id(job_id):
+            self._ingests[job_type].hear(job_id)
 
     def read(self, job_type: str, job_id: str, body: bytes | Raw) -> Update:
         """The update in `body`, if it is one for this job; the job is heard also if it is not. Raises Problem."""

@@ -1,6 +1,8 @@
 """The HTTP contract on a real MariaDB: every answer, and what it promises about the database."""
 
 import asyncio
+import gzip
+import io
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from msgspec import structs
 
 from sha_daemon.config import DatabaseSettings, HubSettings
 from sha_daemon.database import SchemaMissing
+from telemetry_common.contract import MAX_BODY_BYTES
 from tests.support.hub import running_hub
 from tests.support.world import PATH, World
 
@@ -288,6 +291,36 @@ async def test_whatever_a_row_can_be_called_can_be_reported_and_read(world: Worl
     assert (await world.post(path, {"status": "running", "bytes_transferred": 5}))[0] == 204
     assert (await world.get(f"{PATH}/{path}"))[1]["bytes_transferred"] == 5
     assert (await world.get(f"{PATH}/{path}/history"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("status", "encoding", "body"),
+    [
+        (413, "identity", b" " * (MAX_BODY_BYTES + 1)),
+        (413, "gzip", gzip.compress(b" " * (MAX_BODY_BYTES + 1))),
+        (415, "br", b"{}"),
+    ],
+)
+async def test_a_job_is_heard_also_by_what_is_too_large_or_encoded_otherwise(
+    world: World, status: int, encoding: str, body: bytes
+) -> None:
+    world.add("j1")
+    headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
+    async with world.client.post(f"{PATH}/j1", data=io.BytesIO(body), headers=headers) as answer:
+        assert answer.status == status
+    async with asyncio.timeout(5):
+        while world.stored("j1", "last_telemetry_at")[0] is None:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("body", [b"{}", b" " * (MAX_BODY_BYTES + 1)])
+async def test_what_a_web_page_can_send_keeps_no_job_alive(world: World, body: bytes) -> None:
+    world.add("j1")
+    async with world.client.post(f"{PATH}/j1", data=io.BytesIO(body), headers={"Content-Type": "text/plain"}) as answer:
+        assert answer.status in (413, 415)
+    world.add("j2")
+    assert (await world.post("j2", {"status": "running"}))[0] == 204
+    assert world.stored("j1", "last_telemetry_at")[0] is None
 
 
 async def test_a_message_that_is_heard_and_refused_needs_no_listening_clock(world: World) -> None:
