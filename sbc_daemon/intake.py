@@ -17,7 +17,7 @@ from sbc_daemon.job_memory import JobFacts, JobMemory, from_json
 from sbc_daemon.jobs import Jobs
 from sbc_daemon.outbox import JobRecord
 from sbc_daemon.pending import Ack, Draft, Origin, Pending
-from sbc_daemon.snapshot import sent_mark, snapshot
+from sbc_daemon.snapshot import ended_facts, sent_mark, snapshot
 from sbc_daemon.spooler import Spooler
 from sbc_daemon.tracker import merge, merge_progress
 from telemetry_common.clock import Clock
@@ -70,6 +70,8 @@ class Intake:
             except ValueError as error:
                 log.error(fields("cannot read what was kept of a job; it begins anew", job=record.job_id, reason=error))
                 continue
+            if memory.state.ended:
+                memory.shrink(ended_facts(memory.state, snapshot(memory, now)))
             self.jobs.add(memory)
             self._plan(memory)
 
@@ -282,6 +284,7 @@ class Intake:
             log.debug(fields("state change", job=state.job_id, status=update.status, reason=reason))
         if state.ended:
             self._say_end(memory)
+            memory.shrink(ended_facts(state, update))
 
     def _say_end(self, memory: JobMemory) -> None:
         state = memory.state

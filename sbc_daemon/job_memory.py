@@ -94,6 +94,11 @@ class JobMemory:
             return state.bytes_transferred
         return min(GREATEST_AMOUNT, max(sum(known), state.bytes_transferred or 0))
 
+    def shrink(self, facts: JobFacts) -> None:
+        """It has ended: these are enough, and its pace is of no use any more."""
+        self.state = facts
+        self.speed = SpeedWindow()
+
     def to_json(self, now: float, moment: Moment) -> bytes:
         """What is kept of it. `now` (monotonic) and `moment` are the same instant."""
         silent = now - self.heard_at

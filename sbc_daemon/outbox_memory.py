@@ -92,7 +92,7 @@ class MemoryOutbox:
     async def keep(self, messages: Sequence[Message], records: Sequence[JobRecord], *, synced: bool) -> None:
         try:
             self._begin()
-            self._make_room(messages, records)
+            self._make_room_for(messages, records)
         except OutboxFull:
             self._spilled.hold(messages)
             raise
@@ -113,9 +113,8 @@ class MemoryOutbox:
 
     async def remember(self, survivors: Mapping[str, bytes], gone: Collection[str]) -> None:
         self._begin()
-        needed = room.survivors_bytes(survivors)
-        if survivors and self._disk.used_bytes + needed > room.survivors_may_use_bytes(self._cap):
-            raise room.at_the_cap(self._cap)
+        if survivors:
+            self._make_room(room.survivors_bytes(survivors), room.survivors_may_use_bytes(self._cap))
         for name, record in [*((name, None) for name in gone), *survivors.items()]:
             before = self._disk.survivors.get(name)
             self._set_survivor(name, record)
@@ -267,21 +266,34 @@ class MemoryOutbox:
             self._ledger.superseded += sum(map(self._remove, progress))
         self._overtaken.clear()
 
-    def _make_room(self, messages: Sequence[Message], records: Sequence[JobRecord]) -> None:
-        """Give up samples, the oldest first, until these have room. Nothing is given up where that is not enough."""
-        known = {message.job_id for message in messages if self._disk.lanes.get(message.job_id)}
+    def _make_room_for(self, messages: Sequence[Message], records: Sequence[JobRecord]) -> None:
+        known = {one.job_id for one in messages if one.job_id in self._disk.records or self._disk.lanes.get(one.job_id)}
         needed = room.needed_bytes([encode(message) for message in messages], records)
-        over = self._disk.used_bytes + needed - room.may_use_bytes(messages, known, self._cap)
-        victims: list[Entry] = []
+        self._make_room(needed, room.may_use_bytes(messages, known, self._cap))
+
+    def _make_room(self, needed: int, allowed: int) -> None:
+        """Give up samples, the oldest first, then what is remembered of ended jobs, until so much has room. Nothing is
+        given up where that is not enough."""
+        over = self._disk.used_bytes + needed - allowed
+        samples: list[Entry] = []
         for sample in sorted(self._samples(), key=lambda entry: entry.entry_id) if over > 0 else []:
             if over <= 0:
                 break
-            victims.append(sample)
+            samples.append(sample)
             over -= _cost(sample)
+        ended: list[JobRecord] = []
+        for record in self._disk.records.values():
+            if over <= 0:
+                break
+            if record.ended:
+                ended.append(record)
+                over -= room.cost_bytes(len(record.snapshot))
         if over > 0:
             raise room.at_the_cap(self._cap)
-        for victim in victims:
-            self._ledger.evicted += self._remove(victim)
+        for sample in samples:
+            self._ledger.evicted += self._remove(sample)
+        for record in ended:
+            self._replace_record(record.job_id, None)
 
     def _samples(self) -> list[Entry]:
         return [e for lane in self._disk.lanes.values() for e in lane.values() if e.message.kind == "sample"]
@@ -333,12 +345,15 @@ class MemoryOutbox:
             del self._disk.lanes[entry.message.job_id]
 
     def _put_record(self, record: JobRecord) -> None:
-        before = self._disk.records.get(record.job_id)
-        self._set_record(record.job_id, record)
-        self._disk.changed(lambda: self._set_record(record.job_id, before))
+        self._replace_record(record.job_id, record)
         if len(self._disk.records) > room.ENDED_RECORDS:
             self._bound_records(ended=True, limit=room.ENDED_RECORDS)
             self._bound_records(ended=False, limit=room.RUNNING_RECORDS)
+
+    def _replace_record(self, job_id: str, record: JobRecord | None) -> None:
+        before = self._disk.records.get(job_id)
+        self._set_record(job_id, record)
+        self._disk.changed(lambda: self._set_record(job_id, before))
 
     def _set_record(self, job_id: str, record: JobRecord | None) -> None:
         """The last one saved stands last, so that the first ones are the oldest."""

@@ -42,12 +42,17 @@ def cost_bytes(body: int) -> int:
 
 
 def may_use_bytes(messages: Sequence[Message], known_jobs: set[str], cap: int) -> int:
-    """How full the outbox may become for these messages: a job's end may use all of it, a new job least."""
-    if any(message.final for message in messages):
-        return cap
-    if any(message.kind == "state" and message.job_id in known_jobs for message in messages):
-        return int(cap * _SHARE_OF_KNOWN_JOBS)
-    return int(cap * _SHARE_OF_NEW_JOBS)
+    """How full the outbox may become for these messages: a job's end may use all of it, a new job least.
+
+    Of several jobs the one that may use least decides: none gets into the reserve in the company of another's end.
+    """
+    shares = dict.fromkeys((message.job_id for message in messages), _SHARE_OF_NEW_JOBS)
+    for message in messages:
+        if message.final:
+            shares[message.job_id] = 1.0
+        elif message.kind == "state" and message.job_id in known_jobs:
+            shares[message.job_id] = max(shares[message.job_id], _SHARE_OF_KNOWN_JOBS)
+    return int(cap * min(shares.values(), default=_SHARE_OF_NEW_JOBS))
 
 
 def needed_bytes(bodies: Sequence[bytes], records: Sequence[JobRecord]) -> int:

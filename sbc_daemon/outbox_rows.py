@@ -1,7 +1,7 @@
 """The outbox's messages, records and letters as rows. Runs statements; knows nothing of files, threads or failures."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -47,7 +47,8 @@ class Rows:
     def keep(self, messages: Sequence[Message], records: Sequence[JobRecord]) -> None:
         """Raises OutboxFull where they have no room."""
         bodies = [encode(message) for message in messages]
-        self._make_room(messages, room.needed_bytes(bodies, records))
+        known = {message.job_id for message in messages if self._run(tables.KNOWN, message.job_id)}
+        self._make_room(room.needed_bytes(bodies, records), room.may_use_bytes(messages, known, self._cap))
         for message, body in zip(messages, bodies, strict=True):
             if message.kind != "sample":
                 self._supersede_progress(message.job_id)
@@ -142,8 +143,8 @@ class Rows:
         """Raises OutboxFull where they have no room."""
         for name in gone:
             self._run(tables.FORGET, name)
-        if survivors and self._used_bytes() + room.survivors_bytes(survivors) > room.survivors_may_use_bytes(self._cap):
-            raise room.at_the_cap(self._cap)
+        if survivors:
+            self._make_room(room.survivors_bytes(survivors), room.survivors_may_use_bytes(self._cap))
         for name, record in survivors.items():
             self._run(tables.REMEMBER, name, sealed(record, name))
 
@@ -172,21 +173,27 @@ class Rows:
         oldest = self._run(tables.OLDEST, len(done) + 1)
         return next((wall for entry_id, seq, wall in oldest if (entry_id, seq) not in done), None)
 
-    def _make_room(self, messages: Sequence[Message], needed: int) -> None:
-        """Samples go first, the oldest first of all; then whoever asks is told that it is full."""
-        known = {message.job_id for message in messages if self._run(tables.KNOWN, message.job_id)}
-        allowed = room.may_use_bytes(messages, known, self._cap)
-        while (used := self._used_bytes()) + needed > allowed:
-            samples = self._run(tables.OLDEST_SAMPLES)
-            if not samples:
+    def _make_room(self, needed: int, allowed: int) -> None:
+        """Samples go first, the oldest first of all, then what is remembered of ended jobs; then whoever asks is told
+        that it is full."""
+        while (over := self._used_bytes() + needed - allowed) > 0:
+            if not (self._evict_samples(over) or self._forget_ended(over)):
                 raise room.at_the_cap(self._cap)
-            freed = 0
-            for entry_id, length in samples:
-                self._run(tables.REMOVE_ANY, entry_id)
-                self._ledger.evicted += 1
-                freed += length
-                if used - freed + needed <= allowed:
-                    break
+
+    def _evict_samples(self, over: int) -> bool:
+        """Whether there were any."""
+        given_up = list(_enough(self._run(tables.OLDEST_SAMPLES), over))
+        for entry_id in given_up:
+            self._run(tables.REMOVE_ANY, entry_id)
+        self._ledger.evicted += len(given_up)
+        return bool(given_up)
+
+    def _forget_ended(self, over: int) -> bool:
+        """A line after the end of such a job is refused by the hub instead. Whether there were any."""
+        given_up = list(_enough(self._run(tables.OLDEST_ENDED), over))
+        for job_id in given_up:
+            self._run(tables.FORGET_JOB, job_id)
+        return bool(given_up)
 
     def _supersede_progress(self, job_id: str) -> None:
         """The job's undelivered progress is older than what comes now: it stays as a sample, or goes."""
@@ -216,6 +223,15 @@ class Rows:
             self._saves = 0
             self._run(tables.FORGET_JOBS, True, room.ENDED_RECORDS)
             self._run(tables.FORGET_JOBS, False, room.RUNNING_RECORDS)
+
+
+def _enough(rows: Iterable[tuple[Any, int]], over: int) -> Iterator[Any]:
+    """The first of the rows' keys, until their lengths together are over that."""
+    for row_key, length in rows:
+        yield row_key
+        over -= length
+        if over <= 0:
+            return
 
 
 def _read(kept: bytes) -> Message:

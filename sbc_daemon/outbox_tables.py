@@ -64,7 +64,8 @@ REMOVE_PROGRESS = "DELETE FROM entry WHERE job_id = ? AND rank = 1 RETURNING ent
 REMOVE_ANY = "DELETE FROM entry WHERE entry_id = ?"
 RENUMBER = "UPDATE entry SET seq = ?, message = ? WHERE entry_id = ? AND seq = ?"
 WAITING = "SELECT job_id FROM entry GROUP BY job_id ORDER BY min(entry_id)"
-KNOWN = "SELECT 1 FROM entry WHERE job_id = ? LIMIT 1"
+KNOWN = "SELECT 1 FROM entry WHERE job_id = ?1 UNION ALL SELECT 1 FROM job WHERE job_id = ?1 LIMIT 1"
+"""Something of the job waits, or was kept before and is delivered."""
 OLDEST_SAMPLES = "SELECT entry_id, length(message) FROM entry WHERE rank = 2 ORDER BY entry_id LIMIT 256"
 STILL_THERE = "SELECT rank FROM entry WHERE entry_id = ? AND seq = ?"
 COUNTS = "SELECT rank, count(*) FROM entry GROUP BY rank"
@@ -74,6 +75,8 @@ OLDEST = "SELECT entry_id, seq, taken_wall FROM entry ORDER BY entry_id LIMIT ?"
 SAVE_JOB = """INSERT INTO job (job_id, saved, ended, snapshot)
     VALUES (?, (SELECT coalesce(max(saved), 0) + 1 FROM job WHERE ended = ?), ?, ?)
     ON CONFLICT (job_id) DO UPDATE SET saved = excluded.saved, ended = excluded.ended, snapshot = excluded.snapshot"""
+OLDEST_ENDED = "SELECT job_id, length(snapshot) FROM job WHERE ended = 1 ORDER BY saved LIMIT 256"
+FORGET_JOB = "DELETE FROM job WHERE job_id = ?"
 JOBS = "SELECT job_id, snapshot, ended FROM job ORDER BY saved"
 FORGET_JOBS = """DELETE FROM job WHERE job_id IN
     (SELECT job_id FROM job WHERE ended = ? ORDER BY saved DESC LIMIT -1 OFFSET ?)"""

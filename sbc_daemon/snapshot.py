@@ -53,6 +53,21 @@ def sent_mark(state: JobFacts, update: Update) -> Sent:
     return Sent(update.status, state.phase, disks, percent, bool(update.error))
 
 
+def ended_facts(facts: JobFacts, update: Update) -> JobFacts:
+    """What is kept of a job whose end `update` has told: that it is over, and how, for whoever asks. Not its disks and
+    its error, which may be long: thousands of ended jobs are remembered, in memory and in the outbox."""
+    return JobFacts(
+        job_id=facts.job_id,
+        status=facts.status,
+        phase=facts.phase,
+        bytes_transferred=_or_none(update.bytes_transferred),
+        total_bytes=_or_none(update.total_bytes) or 0,
+        percent=_or_none(update.progress_percent),
+        sent=Sent(update.status, facts.phase, {}, 0.0, bool(update.error)),
+        heard=facts.heard,
+    )
+
+
 def _total(state: JobFacts) -> int:
     """The job's own total, or the sum over its disks once every one of them is known; 0 while it is not."""
     totals = [disk.total_bytes for disk in state.disks.values()]
@@ -107,3 +122,7 @@ def _disk(index: int, disk: DiskState) -> DiskReport:
 
 def _or_unset(value: T | None) -> T | UnsetType:
     return UNSET if value is None else value
+
+
+def _or_none(value: T | UnsetType) -> T | None:
+    return None if value is UNSET else value

@@ -15,7 +15,7 @@ from sbc_daemon.outbox_memory import MemoryOutbox
 from sbc_daemon.sequence import Sequence as Numbers
 from sbc_daemon.spooler import Spooler
 from sbc_daemon.tracker import LineRefused
-from telemetry_common.contract import AttachedDisks, DiskReport, Line
+from telemetry_common.contract import AttachedDisks, DiskReport, ErrorInfo, Line
 from telemetry_common.lifecycle import Pulse
 from tests.support.virtual_clock import VirtualClock, run_virtual
 
@@ -198,6 +198,20 @@ def test_what_was_not_yet_worth_a_message_is_sent_after_a_restart() -> None:
 
     kept = in_virtual_time(after).outbox.kept
     assert [(message.reason, message.update.bytes_transferred) for message in kept] == [("interval", 2)]
+
+
+def test_of_an_ended_job_little_is_remembered() -> None:
+    async def story(world: World) -> None:
+        disks = tuple(DiskReport(disk_index=n, bytes_transferred=10, total_bytes=20) for n in range(200))
+        world.says(disks=disks, current_phase="transferring")
+        world.says(status="failed", error=ErrorInfo("no space left " * 4000))
+        await asyncio.sleep(1)
+
+    world = in_virtual_time(story)
+    (kept,) = [memory.state for memory in world.intake.jobs.latest_ended(9)]
+    assert (kept.status, kept.bytes_transferred, kept.total_bytes, kept.percent) == ("failed", 2000, 4000, 50.0)
+    (record,) = reopened(world.outbox)
+    assert len(record.snapshot) < 500
 
 
 def test_after_a_restart_an_ended_job_is_still_ended() -> None:

@@ -213,6 +213,43 @@ async def test_at_the_cap_new_states_are_refused_with_the_reason_and_ends_have_a
     assert figures.bytes_used <= MIB
 
 
+async def test_no_new_job_gets_into_the_reserve_beside_anothers_end(outbox: Outbox) -> None:
+    await fill(outbox)
+    together = [end(20_000, "filler-0"), message(20_001, job="new", size=500)]
+    with pytest.raises(OutboxFull):
+        await outbox.keep(together, [], synced=True)
+    await outbox.keep(together[:1], [], synced=True)
+
+
+async def test_a_running_job_is_no_new_one_when_its_news_is_delivered(outbox: Outbox) -> None:
+    await outbox.keep([message(1, job="running")], [record("running")], synced=True)
+    entry = await outbox.first("running")
+    assert entry is not None
+    await outbox.delivered(entry)
+    await fill(outbox)
+    await outbox.keep([message(20_000, job="running")], [record("running")], synced=True)
+
+
+async def test_what_is_remembered_of_ended_jobs_gives_way(make: Make) -> None:
+    outbox = make()
+    await outbox.open()
+    for n in range(200):
+        kept = record(f"ended-{n}", ended=True, snapshot=bytes(10_000))
+        await outbox.keep([end(n + 1, f"ended-{n}")], [kept], synced=False)
+        entry = await outbox.first(f"ended-{n}")
+        assert entry is not None
+        await outbox.delivered(entry)
+    await outbox.keep([message(1000, job="new")], [record("new")], synced=True)
+    await outbox.remember({"connection-1": bytes(10_000)}, [])
+    assert (await outbox.figures()).bytes_used <= MIB
+    await outbox.close()
+    again = make()
+    remembered = {job.job_id for job in (await again.open()).jobs}
+    await again.close()
+    assert "ended-199" in remembered
+    assert "ended-0" not in remembered
+
+
 async def test_the_cap_is_kept_even_by_ends(outbox: Outbox) -> None:
     await fill(outbox)
     too_many = [end(30_000 + n, f"filler-{n}") for n in range(1500)]
