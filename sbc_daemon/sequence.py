@@ -34,8 +34,11 @@ class Sequence:
         return self._last
 
     def raise_above(self, seq: int) -> None:
-        """The hub holds `seq`: whatever comes next is greater, unless that is a number the hub does not take."""
-        if seq < MAX_SEQ:
+        """The hub holds `seq`: whatever comes next is greater, unless no clock leads there.
+
+        Near MAX_SEQ the numbers would run out, and those of all jobs with them, for what one has stored.
+        """
+        if seq <= CREDIBLE:
             self._last = max(self._last, seq)
 
     def ceiling_wanted(self) -> int | None:

@@ -45,6 +45,13 @@ def test_a_lower_or_absurd_stored_number_changes_nothing() -> None:
     assert sequence.next() == last + 1
 
 
+def test_one_jobs_nonsense_at_the_hub_does_not_use_up_the_numbers_of_all() -> None:
+    sequence = Sequence(VirtualClock())
+    last = sequence.next()
+    sequence.raise_above(MAX_SEQ - 1)
+    assert sequence.next() == last + 1
+
+
 async def test_the_ceiling_is_kept_ahead_of_use_and_once_in_a_while_only() -> None:
     clock = VirtualClock()
     outbox = MemoryOutbox(disk=(disk := MemoryDisk()))
