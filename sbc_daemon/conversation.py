@@ -121,7 +121,8 @@ class Conversation:
         self.go_on()
 
     def go_on(self) -> None:
-        """Take in lines until none waits, or MAX_LONG_WAY of them took the long way: then others have their turn."""
+        """Take in lines until none waits, MAX_LONG_WAY of them took the long way (then others have their turn), or too
+        much waits for the disk."""
         self._take_in(MAX_LONG_WAY)
 
     def catch_up(self) -> None:
@@ -156,7 +157,9 @@ class Conversation:
 
     def _take_in(self, most_long_way: int | None) -> None:
         long_way = 0
-        while self._splitter.more and (most_long_way is None or long_way < most_long_way):
+        while self._splitter.more and (
+            most_long_way is None or (long_way < most_long_way and not self._intake.crowded)
+        ):
             long_way += self._take_some(self._splitter.take(LINES_AT_ONCE))
         self._intake.settle()
         if not self._splitter.more:

@@ -28,7 +28,7 @@ from telemetry_common.logs import fields
 log = logging.getLogger(__name__)
 
 MAX_PENDING = 10_000
-"""States and acks that wait for the disk; beyond it sockets are not read until it has caught up."""
+"""The weight of states and acks that wait for the disk; beyond it no lines are taken in until it has caught up."""
 MAX_REPORTERS = 16
 """Users remembered as reporting a job, so that each is said once and not with every connection."""
 IDLE_TURN_SECONDS = 5.0
@@ -91,13 +91,7 @@ class Intake:
         is called in between, so that already the first message says that the producer lives.
         """
         now = self._clock.monotonic()
-        memory = self.jobs.get(job_id)
-        if memory is None:
-            memory = JobMemory(JobFacts(job_id), now)
-            changed = merge(memory, line, now, share)
-            self.jobs.add(memory)
-        else:
-            changed = merge(memory, line, now, share)
+        memory, changed = self._merged(job_id, line, now, share)
         self.lines += 1
         if attach is not None:
             attach()
@@ -109,6 +103,27 @@ class Intake:
             self._pending.add_ack(Ack(job_id, line.ack, origin))
             self._woken.set()
         return changed or line.ack is not UNSET
+
+    def _merged(self, job_id: str, line: Line, now: float, share: AttachedDisks | None) -> tuple[JobMemory, bool]:
+        """The job with the line in it, and whether that changed a state. Raises LineRefused."""
+        if line.disks is not UNSET or share is not None:
+            self.jobs.make_room_for_disks(self._new_disks(job_id, line, share))
+        memory = self.jobs.get(job_id)
+        if memory is None:
+            memory = JobMemory(JobFacts(job_id), now)
+            changed = merge(memory, line, now, share)
+            self.jobs.add(memory)
+            return memory, changed
+        known = len(memory.state.disks)
+        changed = merge(memory, line, now, share)
+        self.jobs.has_grown(len(memory.state.disks) - known)
+        return memory, changed
+
+    def _new_disks(self, job_id: str, line: Line, share: AttachedDisks | None) -> int:
+        memory = self.jobs.get(job_id)
+        named = set() if line.disks is UNSET else {disk.disk_index for disk in line.disks}
+        named.update(() if share is None else share.disks)
+        return len(named if memory is None else named - memory.state.disks.keys())
 
     def accept_progress(self, job_id: str, run: Iterable[ProgressLine]) -> int:
         """`accept` for lines that only say how far one job is, without what such lines cannot need.
@@ -190,18 +205,20 @@ class Intake:
         message = f"backup process{which} ended without reporting an outcome"
         log.warning(fields("job failed", job=job_id, reason=message))
         now = self._clock.monotonic()
+        known = len(memory.state.disks)
         merge(memory, Line(status="failed", error=ErrorInfo(message)), now, share)
+        self.jobs.has_grown(len(memory.state.disks) - known)
         self._consider(memory, now)
 
     @property
     def crowded(self) -> bool:
         """More waits for the disk than may: read no further, and ask to be called when it is better."""
-        return len(self._pending) >= MAX_PENDING
+        return self._pending.weight >= MAX_PENDING
 
     @property
     def owed(self) -> int:
-        """States and acks that wait for the disk."""
-        return len(self._pending)
+        """The weight of the states and acks that wait for the disk."""
+        return self._pending.weight
 
     def when_written(self, callback: Callable[[], None]) -> None:
         """Call back once everything taken in so far is in the outbox and answered, or refused. Progress does not count

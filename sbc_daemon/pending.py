@@ -6,9 +6,14 @@ change has overtaken is not worth writing: every message is the full snapshot.
 
 from typing import NamedTuple, Protocol
 
+from msgspec import UNSET
+
 from sbc_daemon.cadence import STATE_CHANGES, Reason
 from telemetry_common.clock import Moment
 from telemetry_common.contract import FINAL, Update
+
+DISKS_OF_A_PIECE = 16
+"""So many disks weigh as much as a message without any."""
 
 
 class Origin(Protocol):
@@ -34,6 +39,10 @@ class Draft(NamedTuple):
     def final(self) -> bool:
         return self.update.status in FINAL
 
+    @property
+    def weight(self) -> int:
+        return 1 + (0 if self.update.disks is UNSET else len(self.update.disks) // DISKS_OF_A_PIECE)
+
 
 class Ack(NamedTuple):
     job_id: str
@@ -55,10 +64,9 @@ class Pending:
         self._progress: dict[str, Draft] = {}
         self._acks: list[Ack] = []
         self._jobs: dict[str, None] = {}
-
-    def __len__(self) -> int:
-        """Everything that can pile up (progress cannot: one per job)."""
-        return len(self._states) + len(self._acks)
+        self.weight = 0
+        """Of everything that can pile up (progress cannot: one per job): an ack is 1, a state the more the more disks
+        it tells of."""
 
     def __bool__(self) -> bool:
         return bool(self._jobs)
@@ -68,6 +76,7 @@ class Pending:
         if draft.is_state:
             self._progress.pop(draft.job_id, None)
             self._states.append(draft)
+            self.weight += draft.weight
         else:
             self._progress[draft.job_id] = draft
 
@@ -75,6 +84,7 @@ class Pending:
         """The job's record is written with it, so that the line is safe even if it was not worth a message."""
         self._jobs[ack.job_id] = None
         self._acks.append(ack)
+        self.weight += 1
 
     def add_record(self, job_id: str) -> None:
         self._jobs[job_id] = None
@@ -82,4 +92,5 @@ class Pending:
     def take(self) -> Batch:
         batch = Batch([*self._states, *self._progress.values()], self._acks, list(self._jobs))
         self._states, self._progress, self._acks, self._jobs = [], {}, [], {}
+        self.weight = 0
         return batch

@@ -11,14 +11,19 @@ from msgspec import structs
 from sbc_daemon.ledger import Ledger
 from sbc_daemon.message import Message
 from sbc_daemon.outbox import Entry
+from telemetry_common.contract import encode
 
 MAX_JOBS = 10_000
+MAX_BYTES = 16 << 20
+"""Of what is held, as JSON: a job may have a long error, or a thousand disks."""
 
 
 class Spillover:
     def __init__(self) -> None:
         self._newest: dict[str, Entry] = {}
         self._sent: set[str] = set()
+        self._sizes: dict[str, int] = {}
+        self._bytes = 0
         self._last_id = 0
         self.ledger = Ledger()
         """Of what is held here; what moves on to the disk is counted there, and here no more."""
@@ -28,11 +33,12 @@ class Spillover:
             self._last_id -= 1
             self._overtake(message)
             self.ledger.accepted += 1
-            self._newest.pop(message.job_id, None)
+            self._forget(message.job_id)
             self._newest[message.job_id] = Entry(entry_id=self._last_id, message=message)
-            self._sent.discard(message.job_id)
-        while len(self._newest) > MAX_JOBS:
-            self._give_up_one()
+            self._sizes[message.job_id] = size = len(encode(message.update))
+            self._bytes += size
+            while len(self._newest) > MAX_JOBS or (self._bytes > MAX_BYTES and len(self._newest) > 1):
+                self._give_up_one()
 
     def _give_up_one(self) -> None:
         """The oldest that is no job's end, else the oldest."""
@@ -57,6 +63,7 @@ class Spillover:
     def _forget(self, job_id: str) -> None:
         self._newest.pop(job_id, None)
         self._sent.discard(job_id)
+        self._bytes -= self._sizes.pop(job_id, 0)
 
     def pending(self, job_id: str) -> Entry | None:
         return None if job_id in self._sent else self._newest.get(job_id)

@@ -24,6 +24,8 @@ from telemetry_common.contract import (
     ProgressLine,
 )
 
+MAX_JOB_TYPE = 50
+"""Characters; what is longer is none that a hub knows, and twenty thousand jobs may be remembered."""
 _FINAL_DISK = frozenset({"completed", "failed"})
 
 
@@ -46,7 +48,7 @@ def merge(memory: JobMemory, line: Line, now: float, share: AttachedDisks | None
     has changed.
     """
     state = memory.state
-    if state.status in FINAL or share is not None or line.disks is not UNSET:
+    if state.status in FINAL or share is not None or line.disks is not UNSET or line.job_type is not UNSET:
         _check(state, line, share)
     if now >= memory.speed.next_at:
         _sample(memory)
@@ -100,6 +102,8 @@ def _check(state: JobFacts, line: Line, share: AttachedDisks | None) -> None:
             raise LineRefused(f"cannot attach to {state.job_id}: it has {state.of} disks, not {share.of}")
         if len(set(share.disks)) > share.of:
             raise LineRefused(f"cannot attach to {state.job_id}: more disks are named than it has ({share.of})")
+    if line.job_type is not UNSET and len(line.job_type) > MAX_JOB_TYPE:
+        raise LineRefused(f"cannot use a `job_type` of more than {MAX_JOB_TYPE} characters")
     if line.disks is not UNSET and len(line.disks) + len(state.disks) > MAX_DISKS:
         known = len(state.disks.keys() | {disk.disk_index for disk in line.disks})
         if known > MAX_DISKS:
