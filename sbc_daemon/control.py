@@ -4,6 +4,7 @@ Whoever may open the socket may ask. What changes anything is for root and the d
 group could else delete or repeat what others reported.
 """
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -21,6 +22,9 @@ from sbc_daemon.status import MAX_LETTERS, Changed, Letter, Status
 SOCKET_MODE = 0o660
 BACKLOG = 8
 """Out of descriptors, asyncio tries to accept so many times in a row and logs a traceback for each: keep it small."""
+MAX_CONNECTIONS = 32
+"""At once. For one more the oldest goes: who holds connections must not keep the operator out, nor take the descriptors
+that producers and the way to the hub need."""
 STOP_SECONDS = 1.0
 _ONE = "/dead-letters/{letter_id:[0-9]{1,18}}"
 
@@ -58,6 +62,7 @@ class ControlServer:
         app.router.add_delete("/dead-letters", self._delete)
         app.router.add_delete(_ONE, self._delete)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS)
+        self._server: asyncio.Server | None = None
         self._bound: Path | None = None
 
     async def start(self, path: Path, inherited: socket.socket | None = None) -> None:
@@ -66,14 +71,27 @@ class ControlServer:
         if inherited is None:
             inherited = bind(path)
             self._bound = path
-        await web.SockSite(self._runner, inherited, backlog=BACKLOG).start()
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._newcomer, sock=inherited, backlog=BACKLOG)
 
     async def close(self) -> None:
         """A socket file that was bound here goes; one of systemd's stays."""
+        if self._server is not None:
+            self._server.close()
         await self._runner.cleanup()
         if self._bound is not None:
             with contextlib.suppress(OSError):
                 self._bound.unlink()
+
+    def _newcomer(self) -> asyncio.Protocol:
+        """What serves a connection that was just accepted."""
+        server = self._runner.server
+        if server is None:
+            raise RuntimeError("the control socket is served only between start and close")
+        open_ones = server.connections
+        for oldest in open_ones[: max(0, len(open_ones) - MAX_CONNECTIONS + 1)]:
+            oldest.force_close()
+        return server()
 
     async def _get_status(self, _request: web.Request) -> web.Response:
         return _json(await self._status())

@@ -13,7 +13,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from sbc_daemon.control import BACKLOG, ControlServer, bind
+from sbc_daemon.control import BACKLOG, MAX_CONNECTIONS, ControlServer, bind
 from sbc_daemon.outbox import DeadLetter
 from sbc_daemon.status import Changed, HubState, JobState, Letter, OutboxState, Status
 from tests.support.fixed_letters import FixedLetters
@@ -205,3 +205,18 @@ def no_descriptors_left() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
         for descriptor in taken:
             os.close(descriptor)
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_who_holds_connections_keeps_nobody_out_and_takes_few_descriptors(path: Path) -> None:
+    before = open_descriptors()
+    async with contextlib.AsyncExitStack() as held:
+        for _ in range(4 * MAX_CONNECTIONS):
+            _, writer = await asyncio.open_unix_connection(str(path))
+            held.callback(writer.close)
+        assert (await get(path, "/status"))[0] == 200
+        ours = 4 * MAX_CONNECTIONS
+        assert open_descriptors() <= before + ours + MAX_CONNECTIONS + BACKLOG
