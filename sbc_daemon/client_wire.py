@@ -11,8 +11,8 @@ from typing import Any
 DEFAULT_SOCKET = "/run/sbc-daemon/progress.sock"
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 5.0
-DISKS_PER_LINE = 400
-"""So many of the longest disk entries stay under the 64 KiB of a line."""
+MAX_LINE_BYTES = 64 << 10
+"""What the sidecar takes for one line, the newline included."""
 
 Fields = dict[str, Any]
 """What one line says; `disks` maps an index to what is said about that disk."""
@@ -24,15 +24,36 @@ def socket_path(given: str | None = None) -> str:
 
 
 def lines(fields: Fields) -> list[bytes]:
-    """`fields` as lines of the socket: one, or more where it names very many disks (the last carries all the rest)."""
-    disks = [{"disk_index": number, **said} for number, said in fields.get("disks", {}).items()]
-    parts = [disks[start : start + DISKS_PER_LINE] for start in range(0, len(disks), DISKS_PER_LINE)] or [[]]
-    bodies: list[Fields] = [{"job_id": fields["job_id"], "disks": part} for part in parts[:-1]]
-    bodies.append({**fields, "disks": parts[-1]})
-    for body in bodies:
-        if not body["disks"]:
-            del body["disks"]
-    return [json.dumps(b, ensure_ascii=False, separators=(",", ":")).encode(errors="replace") + b"\n" for b in bodies]
+    """`fields` as lines of the socket: one, or more where it names too many disks (the last carries all the rest)."""
+    rest = _json({name: said for name, said in fields.items() if name != "disks"})
+    disks = [_json({"disk_index": number, **said}) for number, said in fields.get("disks", {}).items()]
+    *earlier, last = _grouped(disks, MAX_LINE_BYTES - len(rest) - len(_DISKS % b"")) or [[]]
+    job = _json({"job_id": fields["job_id"]})
+    return [*(_line(job, group) for group in earlier), _line(rest, last)]
+
+
+_DISKS = b',"disks":[%s]}\n'
+
+
+def _line(body: bytes, disks: list[bytes]) -> bytes:
+    return body[:-1] + _DISKS % b",".join(disks) if disks else body + b"\n"
+
+
+def _json(said: Fields) -> bytes:
+    return json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+
+
+def _grouped(pieces: list[bytes], most: int) -> list[list[bytes]]:
+    """In their order, each group at most so many bytes with the commas between; a piece that is longer stands alone."""
+    groups: list[list[bytes]] = []
+    size = 0
+    for piece in pieces:
+        if not groups or size + len(piece) + 1 > most:
+            groups.append([])
+            size = 0
+        groups[-1].append(piece)
+        size += len(piece) + 1
+    return groups
 
 
 def merged(older: Fields, newer: Fields) -> Fields:

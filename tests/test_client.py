@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sbc_daemon.client import Job
+from sbc_daemon.client import MAX_ERROR_CHARACTERS, Job
 from sbc_daemon.client_talk import MAX_WAITING_STATES
 from sbc_daemon.client_wire import lines, merged, socket_path
 from telemetry_common.contract import MAX_LINE_BYTES, decode_line
@@ -263,9 +263,9 @@ def test_a_forked_child_is_silent_and_the_parent_goes_on(sidecar: ProducersSocke
 def test_very_many_disks_are_split_into_lines_of_legal_size() -> None:
     longest = {"bytes_transferred": 2**63 - 1, "total_bytes": 2**63 - 1, "status": "transferring"}
     encoded = lines({"job_id": "j" * 64, "ack": 1, "disks": dict.fromkeys(range(60000, 61000), longest)})
-    assert [len(decode_line(line).disks or ()) for line in encoded] == [400, 400, 200]
-    assert max(map(len, encoded)) < MAX_LINE_BYTES
-    assert [b'"ack"' in line for line in encoded] == [False, False, True]
+    assert sum(len(decode_line(line).disks or ()) for line in encoded) == 1000
+    assert max(map(len, encoded)) <= MAX_LINE_BYTES
+    assert [b'"ack"' in line for line in encoded] == [*[False] * (len(encoded) - 1), True]
 
 
 def test_merging_keeps_what_the_newer_does_not_mention() -> None:
@@ -306,6 +306,18 @@ def test_wrong_arguments_are_the_only_thing_that_raises(
 def test_a_job_id_that_no_hub_can_hold_is_refused(job_id: str) -> None:
     with pytest.raises(ValueError, match="job_id"):
         Job(job_id)
+
+
+def test_the_end_of_very_many_disks_fits_its_lines_also_with_a_long_error() -> None:
+    """`\x1b` takes six bytes, and each may be part of what a tool printed."""
+    disks = {number: {"status": "failed", "bytes_transferred": 2**62} for number in range(60000, 60400)}
+    error = {"message": "\x1b" * MAX_ERROR_CHARACTERS}
+    encoded = lines({"job_id": "j1", "disks": disks, "error": error, "ack": 3})
+    assert max(map(len, encoded)) <= MAX_LINE_BYTES
+    said = [decode_line(line) for line in encoded]
+    assert sum(len(line.disks or ()) for line in said) == 400
+    assert [bool(line.error) for line in said] == [*[False] * (len(said) - 1), True]
+    assert said[-1].ack == 3
 
 
 def test_the_socket_is_the_given_one_else_the_environments_else_the_usual(monkeypatch: pytest.MonkeyPatch) -> None:
