@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 # one after the other, whatever -j says: tests measure, and share the machine
 .NOTPARALLEL:
-.PHONY: help setup demo check test test-core test-packages test-faults test-appliance soak bench-hub bench-watchdog bench-ways bench-sidecar bench-drain deb wheelhouse lock clean
+.PHONY: help setup demo check test test-core test-packages test-faults test-appliance simulate soak bench-hub bench-watchdog bench-ways bench-sidecar bench-drain deb wheelhouse lock clean
 BIN := .venv/bin
 
 help: ## what can be made here
@@ -31,8 +31,12 @@ test-packages: setup ## the Debian packages are built, twice, and looked into; u
 test-faults: setup ## kills, full and damaged disks, standstills, bad input: the commit tier of docs/reliability.md
 	@$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal tests/faults
 
+SEED ?=
+simulate: setup ## both daemons in a simulated world: all worlds of the commit tier, or SEED=storm:17 to the byte
+	@$(BIN)/python -m simulation $(SEED)
+
 SOAK_MINUTES ?= 180
-soak: setup ## the night tier: ten thousand kills beside ten million inputs, for SOAK_MINUTES (180); build/soak/*.json
+soak: setup ## the night tier: ten thousand kills beside a simulated year and ten million inputs, for SOAK_MINUTES (180); build/soak/*.json
 	@$(BIN)/python -m soak all --minutes=$(SOAK_MINUTES)
 
 test-appliance: setup ## the operator's story on a booted Debian 12 and 13 (as root); says which line of it is told

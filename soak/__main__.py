@@ -9,11 +9,11 @@ import random
 import subprocess
 import sys
 
-from soak import deaths, inputs
+from soak import deaths, inputs, worlds
 from soak.parts import Part, Run
 from testbed.processes import dying_with_us
 
-PARTS: dict[str, Part] = {"kills": deaths.run, "inputs": inputs.run}
+PARTS: dict[str, Part] = {"kills": deaths.run, "worlds": worlds.run, "inputs": inputs.run}
 
 
 def main() -> int:

@@ -1,0 +1,173 @@
+"""The promises, checked against the truth: at every commit, at every verdict, and when everything has arrived.
+
+Each has a name, the one that a violation is reported under.
+"""
+
+from collections.abc import Mapping
+
+from sha_daemon.records import Job, JobView, Sample
+from simulation.database import Connection, Server
+from simulation.loop import VirtualLoop
+from simulation.story import Story
+from simulation.truth import End, JobTruth, Sending, Truth
+
+FAIL_SECONDS = 300.0
+SWEEP_SECONDS = 30.0
+DATED_WITHIN_SECONDS = 5.0
+_SLACK_SECONDS = 20.0
+"""The listening clock is written down every 5 s, and a sweep takes its time."""
+
+LOST = "what was acknowledged is not lost"
+BACKWARDS = "nothing goes backwards"
+AUDIBLE = "no job is failed that is audible, or because the hub was away"
+DEAD = "a dead job is found within 300 s of listening and a sweep"
+OVERWRITTEN = "a final state stays"
+UNFOUNDED = "nothing appears that was never said"
+DATED = "an end is dated within 5 s of the truth"
+INPUT_500 = "no input causes a 500"
+DIED = "no daemon dies by itself"
+STUCK = "everything is delivered at last"
+
+
+class Judge:
+    """`clocks_stepped` is told of each step of a hub's clock: for a moment nobody can say what is within 5 s."""
+
+    def __init__(self, loop: VirtualLoop, server: Server, truth: Truth, story: Story) -> None:
+        self._loop = loop
+        self._server = server
+        self._truth = truth
+        self._story = story
+        self._stepped_at = float("-inf")
+        self.checks = 0
+        server.observers.append(self._committed)
+
+    def clocks_stepped(self) -> None:
+        self._stepped_at = self._loop.now
+
+    def _committed(self, before: Mapping[str, JobView | None], samples: list[Sample], by: Connection | None) -> None:
+        for job_id, view in before.items():
+            self.checks += 1
+            job = self._server.tables.jobs[job_id].job
+            self._story.note("stored", job_id, _brief(job))
+            if by is not None and view is not None:
+                self._changed(view.job, job, by)
+        for sample in samples:
+            if sample.seq is not None and sample.seq not in self._truth.job(sample.job_id).sent:
+                self._story.violate(UNFOUNDED, sample.job_id, f"a sample with seq {sample.seq}")
+
+    def _changed(self, before: Job, after: Job, by: Connection) -> None:
+        truth = self._truth.job(after.job_id)
+        self._backwards(before, after, truth)
+        self._unfounded(before, after, truth)
+        if _is_final(before) and (before.status, before.completed_at) != (after.status, after.completed_at):
+            self._story.violate(OVERWRITTEN, after.job_id, f"{before.status} became {after.status}")
+        if after.heard_us is not None and (before.heard_us is None or after.heard_us > before.heard_us):
+            truth.heard_for_good = max(truth.heard_for_good, truth.heard_by.get(by.realm, 0.0))
+        if after.watchdog_failed_at is not None and before.watchdog_failed_at is None:
+            self._verdict(after, truth, by)
+        elif _is_final(after) and not _is_final(before):
+            self._dated(after, truth, by)
+
+    def _backwards(self, before: Job, after: Job, truth: JobTruth) -> None:
+        for what, was, now in (
+            ("seq", before.seq or 0, after.seq or 0),
+            ("bytes", before.bytes_transferred, after.bytes_transferred),
+        ):
+            if now < was:
+                self._story.violate(BACKWARDS, after.job_id, f"{what} from {was} to {now}")
+        self._phase(_place(before, truth), _place(after, truth), truth)
+        if after.progress_percent < before.progress_percent and after.total_bytes <= before.total_bytes:
+            self._story.violate(BACKWARDS, after.job_id, f"percent to {after.progress_percent}")
+        disks = {disk.disk_index: disk.bytes_transferred for disk in after.disks}
+        for disk in before.disks:
+            if disks.get(disk.disk_index, 0) < disk.bytes_transferred:
+                self._story.violate(BACKWARDS, after.job_id, f"bytes of disk {disk.disk_index}")
+
+    def _phase(self, was: int, now: int, truth: JobTruth) -> None:
+        """A sidecar that died before it could write down a delivery says its last states once more; what comes behind
+        them sets it right. Within one life of it no old news may come after new.
+        """
+        if now > was:
+            truth.phase_stored_in_life = self._truth.lives
+        elif now < was and truth.phase_stored_in_life == self._truth.lives and not truth.numbered_anew:
+            self._story.violate(BACKWARDS, truth.job_id, f"phase from {was} to {now}")
+
+    def _unfounded(self, before: Job, after: Job, truth: JobTruth) -> None:
+        if after.bytes_transferred > truth.most_bytes:
+            self._story.violate(UNFOUNDED, after.job_id, f"{after.bytes_transferred} bytes")
+        if after.current_phase != before.current_phase and after.current_phase not in truth.phases:
+            self._story.violate(UNFOUNDED, after.job_id, f"phase {after.current_phase}")
+        if _is_final(after) and not _is_final(before) and not truth.may_be(after.status):
+            self._story.violate(UNFOUNDED, after.job_id, f"status {after.status}")
+
+    def _verdict(self, job: Job, truth: JobTruth, by: Connection) -> None:
+        """By the watchdog. Whoever was heard may be failed only when somebody could have heard them for 300 s since."""
+        self._story.note("failed by the watchdog", job.job_id)
+        silence = self._truth.ears.sharp - max(truth.heard_for_good, truth.heard_by.get(by.realm, 0.0))
+        if truth.heard_at is not None and silence < FAIL_SECONDS - 1.0:
+            self._story.violate(AUDIBLE, job.job_id, f"after {silence:.1f} s of listening")
+
+    def _dated(self, job: Job, truth: JobTruth, by: Connection) -> None:
+        """The hub's clock is what the end is dated by; it is judged as that clock stands now."""
+        ends = [end for end in truth.ends if end.status == job.status]
+        sendings = [sending for sending in truth.sendings if sending.seq == job.seq]
+        if job.completed_at is None or not ends or not sendings or self._loop.now - self._stepped_at < 60.0:
+            return
+        allowed = DATED_WITHIN_SECONDS + 1.0 + max(truth.transits, default=0.0)
+        here = by.clock.wall() - self._loop.now
+        off = min(abs(job.completed_at - here - _told(end, sending)) for end in ends for sending in sendings)
+        if off > allowed:
+            self._story.violate(DATED, job.job_id, f"{off:.1f} s off, by the hub's clock")
+
+    def look_for_the_dead(self) -> None:
+        """Now and then: jobs that nobody has been heard of for longer than it may take to notice."""
+        dull = self._truth.ears.dull
+        for view in self._server.tables.jobs.values():
+            job, truth = view.job, self._truth.job(view.job.job_id)
+            heard = truth.heard_at is not None and job.heard_us is not None
+            if job.status != "running" or not heard or job.job_id == self._server.held:
+                continue
+            silence = dull - truth.heard_by_dull
+            if silence > FAIL_SECONDS + SWEEP_SECONDS + _SLACK_SECONDS:
+                self._story.violate(DEAD, job.job_id, f"after {silence:.1f} s of listening without a disturbance")
+
+    def everything_is_there(self) -> None:
+        """When nothing waits any more."""
+        for job_id, truth in self._truth.jobs.items():
+            view = self._server.tables.jobs.get(job_id)
+            if view is None or truth.cancelled:
+                continue
+            latest = next((change.phase for change in reversed(truth.acknowledged) if change.phase), "")
+            if latest and _place(view.job, truth) < truth.phases.index(latest):
+                self._story.violate(LOST, job_id, f"phase {latest}: it is {view.job.current_phase}")
+            told = {sample.current_phase for sample in self._server.tables.history.get(job_id, {}).values()}
+            for change in truth.acknowledged:
+                if change.phase and change.phase not in told:
+                    self._story.violate(LOST, job_id, f"phase {change.phase}")
+                if change.end and view.job.status != change.end:
+                    self._story.violate(LOST, job_id, f"its end: {change.end}, it is {view.job.status}")
+            if truth.forsaken and view.job.status == "running":
+                self._story.violate(DEAD, job_id, "it still runs")
+
+
+def _brief(job: Job) -> tuple[object, ...]:
+    return (job.status, job.current_phase, job.bytes_transferred, job.seq, job.heard_us, job.error_message)
+
+
+def _is_final(job: Job) -> bool:
+    """Ended, and not by a verdict of the watchdog that can be taken back."""
+    if job.status in ("completed", "cancelled"):
+        return True
+    return job.status == "failed" and (job.watchdog_failed_at is None or job.error_message != job.watchdog_message)
+
+
+def _told(end: End, sending: Sending) -> float:
+    """When that was, as far as the client can know: across a reboot of it by its wall clock, which may be stepped."""
+    if end.boot == sending.boot:
+        return end.at
+    return min(sending.at, end.at + end.stepped - sending.stepped)
+
+
+def _place(job: Job, truth: JobTruth) -> int:
+    """Of the phase among all that were said; -1 for one that was not."""
+    return truth.phases.index(job.current_phase) if job.current_phase in truth.phases else -1

@@ -1,0 +1,205 @@
+"""What really happened, as nobody within the world can know it: what was said, acknowledged, sent and heard.
+
+Times are virtual seconds. The checks (`invariants`) compare what the daemons made of it with this.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+
+import msgspec
+from msgspec import Struct
+
+from sbc_daemon.outbox_memory import MemoryDisk
+from simulation.clocks import MachineClock
+from simulation.loop import Realm, VirtualLoop
+from simulation.story import Story
+from telemetry_common.contract import FINAL
+
+UNNOTICED_SECONDS = 7.0
+"""For so long a hub may not know that its database is away: it adds what it has listened to every 5 s."""
+
+
+class Change(Struct, frozen=True):
+    """A change of state that a producer has said: its phase, or its end."""
+
+    phase: str = ""
+    end: str = ""
+
+
+class End(Struct, frozen=True):
+    """An end that was said to the sidecar: when, and how the client's clock stood then."""
+
+    status: str
+    at: float
+    stepped: float
+    boot: str
+
+
+class Sending(Struct, frozen=True):
+    """A message that tells an end, on its way: when it left, and how the client's clock stood then."""
+
+    seq: int
+    at: float
+    stepped: float
+    boot: str
+
+
+class JobTruth:
+    """Of one job. `phases` and `ends` are all that were said of it, in order; `most_bytes` is the most that was said.
+
+    `sendings` are the latest messages that told an end. `transits` are for how long its latest arrivals had been on
+    their way. `heard_at` is the last arrival of any message
+    at a hub, `heard_by_dull` the reading of the dull ears then. `heard_by` has that of the sharp ears for each life of
+    a hub, `heard_for_good` the one that is in the database: what a hub could not write down dies with it.
+    """
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        self.phases: list[str] = []
+        self.ends: list[End] = []
+        self.most_bytes = 0
+        self.acknowledged: list[Change] = []
+        self.sent: set[int] = set()
+        self.sendings: deque[Sending] = deque(maxlen=256)
+        self.transits: deque[float] = deque(maxlen=256)
+        self.heard_at: float | None = None
+        self.heard_by: dict[Realm, float] = {}
+        self.heard_for_good = 0.0
+        self.phase_stored_in_life = 0
+        self.numbered_anew = False
+        """By a sidecar without a memory: a request of the one before may still come, under a greater number."""
+        self.heard_by_dull = 0.0
+        self.cancelled = False
+        self.forsaken = False
+        self.foreign = False
+
+    def may_be(self, status: str) -> bool:
+        return self.foreign or any(end.status == status for end in self.ends)
+
+
+class Ears:
+    """For how long somebody could have heard.
+
+    `sharp` counts every moment in which a hub listened and had no reason to doubt its database: no hub may count more.
+    `dull` leaves out what lies around every disturbance: any hub must count at least that.
+    """
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
+        self._open = 0
+        self._unknowing_until = float("inf")
+        self._since = 0.0
+        self._sharp = 0.0
+        self._dull = 0.0
+        self._deaf_until = 0.0
+
+    def opened(self) -> None:
+        self._count()
+        self._open += 1
+        self.disturbed()
+
+    def closed(self) -> None:
+        self._count()
+        self._open -= 1
+        self.disturbed()
+
+    def database(self, *, there: bool) -> None:
+        self._count()
+        self._unknowing_until = float("inf") if there else self._loop.now + UNNOTICED_SECONDS
+        self.disturbed()
+
+    def disturbed(self, seconds: float = 15.0) -> None:
+        """Something failed: what a hub has counted lately, or counts now, may be dropped."""
+        self._count()
+        self._dull -= 10.0
+        self._deaf_until = max(self._deaf_until, self._loop.now + seconds)
+
+    @property
+    def sharp(self) -> float:
+        self._count()
+        return self._sharp
+
+    @property
+    def dull(self) -> float:
+        self._count()
+        return self._dull
+
+    def _count(self) -> None:
+        now = self._loop.now
+        if self._open > 0:
+            self._sharp += max(0.0, min(now, self._unknowing_until) - self._since)
+        if self._open > 0 and self._unknowing_until == float("inf"):
+            self._dull += max(0.0, now - max(self._since, self._deaf_until))
+        self._since = now
+
+
+class _Sent(Struct):
+    seq: int
+    status: str
+    bytes_transferred: int = 0
+
+
+_sent = msgspec.json.Decoder(_Sent)
+
+
+class Truth:
+    def __init__(self, loop: VirtualLoop, story: Story, client: MachineClock) -> None:
+        self.jobs: dict[str, JobTruth] = {}
+        self.ears = Ears(loop)
+        self.acknowledgements = 0
+        self.lives = 0
+        """Of the sidecar: how often it has begun."""
+        self._loop = loop
+        self._story = story
+        self._client = client
+
+    def job(self, job_id: str) -> JobTruth:
+        found = self.jobs.get(job_id)
+        if found is None:
+            found = self.jobs[job_id] = JobTruth(job_id)
+        return found
+
+    def said(self, job_id: str, phase: str, end: str, most_bytes: int) -> None:
+        """The sidecar reads a line, now."""
+        job = self.job(job_id)
+        job.most_bytes = max(job.most_bytes, most_bytes)
+        if phase and phase not in job.phases:
+            job.phases.append(phase)
+        if end:
+            moment = self._client.moment()
+            job.ends.append(End(end, self._loop.now, self._client.stepped, moment.boot_id))
+
+    def acknowledge(self, job_id: str, change: Change) -> None:
+        """The producer has been told that this is safe."""
+        self.acknowledgements += 1
+        self.job(job_id).acknowledged.append(change)
+        self._story.note("acknowledged", job_id, (change.phase, change.end))
+
+    def sending(self, job_id: str, body: bytes) -> None:
+        """The sidecar posts this message."""
+        message = _sent.decode(body)
+        job = self.job(job_id)
+        job.sent.add(message.seq)
+        if message.status in FINAL:
+            moment = self._client.moment()
+            job.sendings.append(Sending(message.seq, self._loop.now, self._client.stepped, moment.boot_id))
+        self._story.note("sent", job_id, (message.seq, message.status, message.bytes_transferred))
+        if message.bytes_transferred > job.most_bytes and not job.foreign:
+            self._story.violate(
+                "nothing appears that was never said", job_id, f"{message.bytes_transferred} of {job.most_bytes} bytes"
+            )
+
+    def arrived(self, job_ids: Iterable[str], transit: float, by: Realm) -> None:
+        """A hub reads a request with messages of these jobs, which was so long on its way to the hub's machine."""
+        sharp, dull = self.ears.sharp, self.ears.dull
+        for job_id in job_ids:
+            job = self.job(job_id)
+            job.heard_at, job.heard_by_dull, job.heard_by[by] = self._loop.now, dull, sharp
+            job.transits.append(transit)
+
+    def outbox_lost(self, disk: MemoryDisk) -> None:
+        """What was acknowledged and waits there is lost with it: no promise covers that."""
+        for job_id in disk.lanes:
+            self.job(job_id).acknowledged.clear()
+        for job in self.jobs.values():
+            job.numbered_anew = True

@@ -1,0 +1,205 @@
+"""What happens to whole machines: daemons killed and restarted, power cuts, outages, full disks, stepped clocks.
+
+One event after the other, at times that the seed decides; most last for a while, and overlap.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING
+
+from simulation.faults import between
+from simulation.hub_host import HubHost
+from simulation.network import Exchange
+from simulation.transport import job_path, request
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+_HOPS = 12
+"""Turns of the event loop that a death may be late by: it strikes between any two awaits."""
+_LARGEST_STEP_SECONDS = 6 * 3600.0
+_LONGEST_HOLD_SECONDS = 1200.0
+_STRAY_BODIES = (
+    b'{"status":"running","bytes_transferred":0,"total_bytes":0,"progress_percent":0,"transfer_speed_bps":0}',
+    b'{"status":"pending"}',
+    b'{"status":"running","bytes_transferred":-1}',
+    b'{"status":"walking"}',
+    b'{"status":"running","seq":9223372036854775807}',
+    b"{",
+    b"",
+    b'{"status":"running","disks":[{"disk_index":0},{"disk_index":0}]}',
+    b'{"status":"running","job_id":"another"}',
+)
+"""Of older senders and broken ones: none says anything new, each is heard."""
+
+
+class Weather:
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._chance = world.faults.stream("weather")
+        weights = world.plan.weather
+        self._kinds = [kind for kind in weights if weights[kind] > 0]
+        self._weights = [weights[kind] for kind in self._kinds]
+        self._sequels = 0
+
+    async def run(self) -> None:
+        """Until the world heals."""
+        while self._kinds:
+            await asyncio.sleep(self._chance.expovariate(1 / self._world.plan.calm_seconds))
+            if self._world.faults.healed:
+                return
+            kind = self._chance.choices(self._kinds, self._weights)[0]
+            self._world.loop.spawn(self._strike(kind), kind)
+
+    async def _strike(self, kind: str) -> None:
+        for _ in range(self._chance.randrange(_HOPS)):
+            await asyncio.sleep(0)
+        event: Coroutine[None, None, None] = getattr(self, "_" + kind.replace(" ", "_"))()
+        await event
+
+    def _length(self) -> float:
+        return between(self._chance, 1.0, self._world.plan.longest_outage_seconds)
+
+    def _hub(self) -> HubHost:
+        return self._chance.choice(self._world.hubs)
+
+    async def _hub_killed(self) -> None:
+        hub = self._hub()
+        if not hub.up:
+            return
+        self._world.faults.note("hub killed", more=hub.name)
+        hub.refuses = self._chance.random() < 0.5
+        await hub.kill()
+        await asyncio.sleep(self._length() if self._chance.random() < 0.5 else 0.1)
+        hub.refuses = False
+        hub.start()
+
+    async def _hub_restarted(self) -> None:
+        hub = self._hub()
+        if not hub.up:
+            return
+        self._world.faults.note("hub restarted", more=hub.name)
+        await hub.stop()
+        await asyncio.sleep(0.1)
+        hub.start()
+
+    async def _sidecar_killed(self) -> None:
+        await self._sidecar_dies("sidecar killed", power_cut=False)
+
+    async def _power_cut(self) -> None:
+        await self._sidecar_dies("power cut", power_cut=True)
+
+    async def _sidecar_dies(self, kind: str, *, power_cut: bool) -> None:
+        sidecar = self._world.sidecar
+        if not sidecar.up:
+            return
+        self._world.faults.note(kind)
+        await sidecar.kill(power_cut=power_cut)
+        await asyncio.sleep(between(self._chance, 0.2, min(120.0, self._world.plan.longest_outage_seconds)))
+        sidecar.start()
+
+    async def _sidecar_restarted(self) -> None:
+        sidecar = self._world.sidecar
+        if not sidecar.up:
+            return
+        self._world.faults.note("sidecar restarted")
+        await sidecar.stop()
+        await asyncio.sleep(0.1)
+        sidecar.start()
+
+    async def _outbox_lost(self) -> None:
+        """The file is found damaged by the next start: what was acknowledged and not delivered is gone with it."""
+        sidecar = self._world.sidecar
+        if not sidecar.up:
+            return
+        self._world.faults.note("outbox lost")
+        await sidecar.kill()
+        self._world.truth.outbox_lost(sidecar.disk.memory)
+        sidecar.disk.lost()
+        await asyncio.sleep(1.0)
+        sidecar.start()
+
+    async def _database_killed(self) -> None:
+        server = self._world.server
+        if not server.up:
+            return
+        self._world.faults.note("database killed")
+        server.crash()
+        await asyncio.sleep(self._length())
+        server.start()
+
+    async def _network_shut(self) -> None:
+        network = self._world.network
+        if network.shut:
+            return
+        network.shut = self._chance.choice(("refused", "silent"))
+        self._world.faults.note("network shut", more=network.shut)
+        await asyncio.sleep(self._length())
+        network.shut = ""
+        self._world.story.note("network open")
+
+    async def _disk_fails(self) -> None:
+        disk = self._world.sidecar.disk
+        if disk.failing:
+            return
+        disk.failing = self._chance.choice(("the disk is full", "disk I/O error"))
+        self._world.faults.note("disk fails", more=disk.failing)
+        await asyncio.sleep(self._length())
+        disk.failing = ""
+        self._world.story.note("disk works")
+
+    async def _clock_stepped(self) -> None:
+        world = self._world
+        clocks = [world.client_clock, world.server.clock, *(hub.clock for hub in world.hubs)]
+        place = self._chance.randrange(len(clocks))
+        step = between(self._chance, 0.5, _LARGEST_STEP_SECONDS) * self._chance.choice((-1, 1))
+        clocks[place].step(step)
+        if place >= 1:
+            world.judge.clocks_stepped()
+            world.truth.ears.disturbed()
+        world.faults.note("clock stepped", more=(place, step))
+
+    async def _row_held(self) -> None:
+        job_id = self._some_job()
+        if job_id is None:
+            return
+        self._world.faults.note("row held", job_id)
+        self._world.truth.ears.disturbed()
+        self._world.server.held = job_id
+        self._world.server.twin.hold(job_id)
+        await asyncio.sleep(between(self._chance, 0.5, _LONGEST_HOLD_SECONDS))
+        self._world.server.held = None
+        self._world.server.twin.hold(None)
+        self._world.truth.ears.disturbed()
+
+    async def _row_refused(self) -> None:
+        job_id = self._some_job()
+        if job_id is None:
+            return
+        self._world.faults.note("row refused", job_id)
+        self._world.server.twin.refuse(job_id)
+        self._world.truth.ears.disturbed()
+        await asyncio.sleep(between(self._chance, 0.5, _LONGEST_HOLD_SECONDS))
+        self._world.server.twin.refuse(None)
+        self._world.truth.ears.disturbed()
+
+    async def _job_cancelled(self) -> None:
+        """By the operator, in the GUI."""
+        job_id = self._some_job()
+        if job_id is not None and self._world.server.cancel_job(job_id):
+            self._world.truth.job(job_id).cancelled = True
+            self._world.faults.note("job cancelled", job_id)
+
+    async def _stray_message(self) -> None:
+        """Of a sender without `seq`, or one that is broken."""
+        job_id = self._some_job()
+        hub = self._hub()
+        if job_id is None or self._world.network.shut or hub.refuses:
+            return
+        body = self._chance.choice(_STRAY_BODIES)
+        self._world.faults.note("stray message", job_id, body)
+        hub.arrive(Exchange(request(job_path(job_id), body), (job_id,), self._world.loop.now, 0.0))
+
+    def _some_job(self) -> str | None:
+        known: Sequence[str] = list(self._world.server.tables.jobs)
+        return self._chance.choice(known) if known else None

@@ -1,0 +1,236 @@
+"""The world put together, lived through from its seed, healed, and judged."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+
+from msgspec import Struct
+
+from simulation.clocks import MachineClock
+from simulation.controls import NONE, Control
+from simulation.database import Server
+from simulation.disk import Disk
+from simulation.faults import Faults
+from simulation.hub_host import HubHost
+from simulation.invariants import DIED, STUCK, Judge
+from simulation.loop import VirtualLoop
+from simulation.loop import run as run_loop
+from simulation.network import Network, Route
+from simulation.plans import Plan, plan
+from simulation.producers import Producer, planned
+from simulation.sidecar_host import SidecarHost
+from simulation.story import Story, Violation
+from simulation.truth import Truth
+from simulation.weather import Weather
+
+_LOOK_SECONDS = 30.0
+_SETTLED_WITHIN_SECONDS = 3600.0
+_LAST_SWEEPS_SECONDS = 420.0
+_LATE_ARRIVALS = 10
+"""Of requests that the network still has: each makes its job audible once more."""
+_LOGGERS = ("sha_daemon", "sbc_daemon", "telemetry_common", "asyncio", "aiohttp")
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """Of one run. `digest` is that of every event; `story` is the job's that a violation was about."""
+
+    seed: str
+    digest: str
+    seconds: float
+    faults: Mapping[str, int]
+    events: int
+    commits: int
+    acknowledged: int
+    violation: Violation | None
+    story: list[str]
+
+
+class World:
+    def __init__(self, loop: VirtualLoop, plan: Plan, control: Control) -> None:
+        self.loop = loop
+        self.plan = plan
+        self.story = Story(loop)
+        self.over = asyncio.Event()
+        self.healed_at = 0.0
+        self.story.violated = self.over.set
+        self.faults = Faults(plan.seed, plan.rates, self.story)
+        self.client_clock = MachineClock(loop)
+        self.truth = Truth(loop, self.story, self.client_clock)
+        self.server = Server(loop, MachineClock(loop), self.faults, plan.rates, self.truth)
+        self.judge = Judge(loop, self.server, self.truth, self.story)
+        self.hubs = [
+            HubHost(loop, f"hub {n}", self.server, self.faults, self.truth, self.story, self._died)
+            for n in range(1, plan.hubs + 1)
+        ]
+        self.network = Network(loop, self.faults, plan.rates, self.truth)
+        self.sidecar = SidecarHost(
+            loop,
+            [Route(self.network, f"http://hub-{n}", hub) for n, hub in enumerate(self.hubs, 1)],
+            Disk(loop, self.faults, plan.rates),
+            self.client_clock,
+            self.faults,
+            self.story,
+            self.truth,
+            self._died,
+            control.outbox,
+            plan.max_outbox_bytes,
+        )
+        self.producers = [self._producer(number) for number in range(plan.backups)]
+
+    def _producer(self, number: int) -> Producer:
+        chance = self.faults.stream(f"backup {number}")
+        backup = planned(chance, f"job-{number}", self.plan.seconds, self.plan.mishaps)
+        return Producer(backup, 1000 + number, self.sidecar, self.faults, self.truth, self.story)
+
+    def _died(self, reason: str) -> None:
+        self.story.violate(DIED, "", reason)
+
+    async def live(self) -> None:
+        """From its beginning to its judgement, or to the first violation."""
+        living = self.loop.spawn(self._live(), "world")
+        waiting = self.loop.spawn(self._wait(), "over")
+        await asyncio.wait([living, waiting], return_when=asyncio.FIRST_COMPLETED)
+        if living.done():
+            living.result()
+        for task in (living, waiting):
+            task.cancel()
+        await self.sidecar.kill()
+        for hub in self.hubs:
+            await hub.kill()
+        for reason in self.loop.unforeseen:
+            self.story.violate(DIED, "", reason)
+
+    async def away(self, how: str, after: float, seconds: float) -> None:
+        """An outage by itself: of the network (refused, silent), or of the hubs' processes (down)."""
+        await asyncio.sleep(after)
+        self.story.note(f"away: {how}")
+        if how == "down":
+            for hub in self.hubs:
+                await hub.kill()
+        else:
+            self.network.shut = how
+        await asyncio.sleep(seconds)
+        self.network.shut = ""
+        for hub in self.hubs:
+            hub.start()
+
+    async def _wait(self) -> None:
+        await self.over.wait()
+
+    async def _live(self) -> None:
+        chance = self.faults.stream("jobs")
+        for hub in self.hubs:
+            hub.start()
+        self.sidecar.start()
+        for producer in self.producers:
+            late = self.plan.seconds * chance.random() * 0.5 if chance.random() < self.plan.late_jobs else -1.0
+            at = max(0.0, producer.backup.begins + late)
+            self.loop.call_later(at, self._create, producer.backup.job_id)
+            self.loop.spawn(producer.run(), producer.backup.job_id)
+        self.loop.spawn(Weather(self).run(), "weather")
+        self.loop.spawn(self._look(), "look")
+        await asyncio.sleep(self.plan.seconds)
+        await self._heal()
+        await self._settle()
+        self.judge.everything_is_there()
+        await self.sidecar.stop()
+        for hub in self.hubs:
+            await hub.stop()
+
+    def _create(self, job_id: str) -> None:
+        if job_id not in self.server.tables.jobs:
+            self.story.note("created", job_id)
+            self.server.create_job(job_id)
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            self.judge.look_for_the_dead()
+
+    async def _heal(self) -> None:
+        """Nothing is broken any more, and everybody comes to an end."""
+        self.story.note("healed")
+        self.faults.healed = True
+        self.healed_at = self.loop.now
+        self.network.shut = ""
+        self.sidecar.disk.failing = ""
+        self.server.held = None
+        self.server.twin.hold(None)
+        self.server.twin.refuse(None)
+        self.server.start()
+        for hub in self.hubs:
+            hub.refuses = False
+            hub.start()
+        self.sidecar.start()
+        for producer in self.producers:
+            producer.hurry = True
+            self._create(producer.backup.job_id)
+
+    async def _settle(self) -> None:
+        """Until all have ended and nothing waits; then for as long as the watchdog may take."""
+        deadline = self.loop.now + self.plan.seconds + 8 * _SETTLED_WITHIN_SECONDS
+        while not all(producer.done for producer in self.producers) and self.loop.now < deadline:
+            await asyncio.sleep(10.0)
+        deadline = self.loop.now + _SETTLED_WITHIN_SECONDS
+        while not await self.sidecar.empty():
+            if self.loop.now > deadline:
+                self.story.violate(STUCK, "", "something still waits in the outbox")
+                return
+            await asyncio.sleep(5.0)
+        for _ in range(_LATE_ARRIVALS):
+            heard = [job.heard_at for job in self.truth.jobs.values() if job.heard_at is not None]
+            quiet = self.loop.now - max(self.healed_at, *heard, 0.0)
+            if quiet >= _LAST_SWEEPS_SECONDS:
+                return
+            await asyncio.sleep(_LAST_SWEEPS_SECONDS - quiet)
+
+
+Besides = Callable[[World], Coroutine[None, None, None]]
+
+
+def run(seed: str, control: Control = NONE) -> Outcome:
+    """Live through the world of this seed. Raises ValueError for what is no seed."""
+    return run_plan(plan(seed), control)
+
+
+def run_plan(plan: Plan, control: Control = NONE, besides: Besides | None = None) -> Outcome:
+    """`besides` is what else happens in this world."""
+
+    async def main(loop: VirtualLoop) -> World:
+        world = World(loop, plan, control)
+        if besides is not None:
+            loop.spawn(besides(world), "besides")
+        await world.live()
+        return world
+
+    with _quiet(), control.applied():
+        world = run_loop(main)
+    violation = world.story.violation
+    return Outcome(
+        seed=plan.seed,
+        digest=world.story.digest(),
+        seconds=world.loop.now,
+        faults=Counter(world.faults.counts),
+        events=world.story.events,
+        commits=world.judge.checks,
+        acknowledged=world.truth.acknowledgements,
+        violation=violation,
+        story=world.story.of(violation.job) if violation else [],
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The daemons' journals are of no interest: the story has what matters of them."""
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    before = [(logger.level, logger.propagate) for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        yield
+    finally:
+        for logger, (level, propagate) in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+            logger.propagate = propagate
