@@ -9,8 +9,9 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from functools import reduce
 
-from sbc_daemon.client_wire import Fields, Wire, ended_so, lines, merged
+from sbc_daemon.client_wire import Fields, Wire, ended_so, lines, merged, unsaid
 
 FLUSH_SECONDS = 0.5
 """Figures are sent at most this often; the sidecar's own cadence is slower still."""
@@ -25,9 +26,9 @@ class Talk:
 
     What is to be said goes into `_inbox` and is the thread's from then on: no caller ever waits for a lock, also not a
     signal's handler that reports from within a report. A state change stays in `_waiting` until the sidecar has
-    confirmed it; after a reconnect `_known` (all that is confirmed) is said first, then the waiting ones in order, so
-    that a new sidecar learns everything. `_repeated` are those that were said before: of an end among them perhaps only
-    the answer was lost.
+    confirmed it; after a reconnect `_known` (all that is confirmed) is said first, but for what the waiting ones say
+    anew, and then those in order, so that a new sidecar learns everything. `_repeated` are those that were said before:
+    of an end among them perhaps only the answer was lost.
     """
 
     def __init__(self, job_id: str, attach: object, figures: Callable[[], Fields], path: str) -> None:
@@ -135,8 +136,9 @@ class Talk:
         self._repeated |= self._waiting.keys() - set(self._unsent)
         self._unsent = deque(self._waiting)
         self._told, self._introduced = {}, False
-        if self._known:
-            self._put(self._known)
+        known = reduce(unsaid, (change for change, _ in self._waiting.values()), self._known)
+        if known:
+            self._put(known)
 
     def _hear(self) -> None:
         for answer in self._wire.received():

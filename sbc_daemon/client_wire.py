@@ -67,6 +67,15 @@ def merged(older: Fields, newer: Fields) -> Fields:
     return result
 
 
+def unsaid(known: Fields, later: Fields) -> Fields:
+    """Of what is known that which the later says nothing about; disk by disk."""
+    result = {name: said for name, said in known.items() if name != "disks" and name not in later}
+    changed = later.get("disks", {})
+    disks = {number: unsaid(said, changed.get(number, {})) for number, said in known.get("disks", {}).items()}
+    disks = {number: said for number, said in disks.items() if said}
+    return {**result, "disks": disks} if disks else result
+
+
 def ended_so(answer: Fields, said: Fields) -> bool:
     """Whether the job had ended already in the very way that was said: what the first saying is told when its answer
     got lost and it is repeated."""

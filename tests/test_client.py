@@ -14,7 +14,7 @@ import pytest
 
 from sbc_daemon.client import MAX_ERROR_CHARACTERS, Job
 from sbc_daemon.client_talk import MAX_WAITING_STATES
-from sbc_daemon.client_wire import lines, merged, socket_path
+from sbc_daemon.client_wire import lines, merged, socket_path, unsaid
 from telemetry_common.contract import MAX_LINE_BYTES, decode_line
 from tests.support.producers_socket import Line, ProducersSocket, producers_socket
 
@@ -144,6 +144,23 @@ def test_a_state_change_that_was_never_confirmed_is_said_again(sidecar: Producer
     sidecar.hang_up()
     sidecar.wait_for(lambda said: sum(line.get("current_phase") == "snapshot" for line in said) == 2)
     assert job.done()
+
+
+def test_a_repeated_phase_is_not_taken_back_by_the_one_before(sidecar: ProducersSocket) -> None:
+    """The sidecar may have heard it, and only its answer was lost."""
+    job = job_on(sidecar, total_bytes=100)
+    job.phase("transferring")
+    sidecar.wait_for(has(current_phase="transferring"))
+    sidecar.answers = lambda _: {"ack": 0}
+    job.phase("verifying")
+    sidecar.wait_for(has(current_phase="verifying"))
+    sidecar.lines.clear()
+    sidecar.answers = lambda _: {"ok": True}
+    sidecar.hang_up()
+    sidecar.wait_for(has(current_phase="verifying"))
+    assert job.done()
+    assert has(total_bytes=100)(sidecar.lines)
+    assert not has(current_phase="transferring")(sidecar.lines)
 
 
 def test_what_was_said_while_the_sidecar_was_absent_arrives_in_order(tmp_path: Path) -> None:
@@ -277,6 +294,19 @@ def test_merging_keeps_what_the_newer_does_not_mention() -> None:
         "disks": {0: {"status": "transferring", "total_bytes": 4}, 1: {"total_bytes": 2}},
     }
     assert older["disks"][0]["status"] == "pending"
+
+
+def test_what_a_later_change_says_anew_is_not_said_before_it() -> None:
+    known: Line = {
+        "status": "running",
+        "current_phase": "x",
+        "disks": {0: {"status": "transferring", "total_bytes": 4}},
+    }
+    later: Line = {"current_phase": "y", "disks": {0: {"status": "completed"}, 1: {"status": "pending"}}}
+    assert unsaid(known, later) == {"status": "running", "disks": {0: {"total_bytes": 4}}}
+    assert unsaid(known, {"status": "failed", "disks": {0: {"status": "failed", "total_bytes": 4}}}) == {
+        "current_phase": "x"
+    }
 
 
 @pytest.mark.parametrize(
