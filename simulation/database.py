@@ -36,6 +36,11 @@ _STRIKES: Mapping[str, When] = {
 }
 
 
+_STRUCK_DOWN = ("commit lost", "answer to commit lost")
+"""What may become of a transaction when the server dies in the midst of it."""
+_HARMS_FOR_SECONDS = 60.0
+
+
 class WatchedTables(Tables):
     """Knows what the transaction under way has changed."""
 
@@ -82,10 +87,14 @@ class Server:
         self.tables.committed = self._committed
         self.observers: list[Observer] = []
         self.up = True
-        self.held: str | None = None
-        """The job whose row another program has locked."""
+        self.down = asyncio.Event()
         self.incarnation = 0
         self._by: Connection | None = None
+        self._held: str | None = None
+        self._refused: str | None = None
+        self._let_go: dict[str, float] = {}
+        self._deadlock_at = float("-inf")
+        self._falls_in = 0
 
     def connect(self, realm: Realm, clock: MachineClock, purpose: str) -> "Connection":
         return Connection(self, realm, clock, purpose)
@@ -104,18 +113,60 @@ class Server:
         self.tables.forget_changes()
         return True
 
-    def crash(self) -> None:
-        """Nothing committed is lost; what was under way is, or only its answer."""
+    def hold(self, job_id: str | None) -> None:
+        """Another program locks this job's row, and lets go of the one that it had; None: of that only."""
+        self._note_let_go(self._held)
+        self._held = job_id
+        self.twin.hold(job_id)
+
+    def refuse(self, job_id: str | None) -> None:
+        """From now on no update of this job is taken, and any of the one before. None: any."""
+        self._note_let_go(self._refused)
+        self._refused = job_id
+        self.twin.refuse(job_id)
+
+    def harms(self, job_id: str) -> bool:
+        """Whether the server does something to this job that its sender may be told of by a 500."""
+        since = max(self._let_go.get(job_id, float("-inf")), self._deadlock_at)
+        return job_id in (self._held, self._refused) or self.loop.now - since < _HARMS_FOR_SECONDS
+
+    def holds(self, job_id: str) -> bool:
+        return job_id == self._held
+
+    def _note_let_go(self, job_id: str | None) -> None:
+        if job_id is not None:
+            self._let_go[job_id] = self.loop.now
+            self.truth.ears.disturbed()
+
+    async def crash(self, transactions: int = 0) -> None:
+        """In the midst of so many transactions from now on, or at once. Nothing that was committed is lost."""
+        if transactions and self.up:
+            self._falls_in = transactions
+            await self.down.wait()
+        elif self.up:
+            self._fall()
+
+    def _fall(self) -> None:
         self.up = False
+        self.down.set()
+        self._falls_in = 0
         self.incarnation += 1
         self.truth.ears.database(there=False)
 
     def start(self) -> None:
-        self.up = True
+        self.up, self._falls_in = True, 0
+        self.down.clear()
         self.truth.ears.database(there=True)
 
     def transact(self, connection: "Connection", work: Callable[[Session], T], strike: str) -> T:
         """Raises what the work raises, and what strikes it."""
+        if self._falls_in:
+            self._falls_in -= 1
+            if not self._falls_in:
+                self._fall()
+                strike = self.dice.chance.choice(_STRUCK_DOWN)
+        if strike == "deadlock":
+            self._deadlock_at = self.loop.now
         if strike in _STRIKES:
             error = DatabaseConflict("deadlock") if strike == "deadlock" else DatabaseAway(strike)
             self.twin.fail(_STRIKES[strike], error)
@@ -172,7 +223,7 @@ class Connection:
         if strike == "database slow":
             seconds = between(self._chance, 0.1, 2 * _TIMEOUT_SECONDS)
         if seconds > _TIMEOUT_SECONDS:
-            seconds, strike = _TIMEOUT_SECONDS, self._chance.choice(("commit lost", "answer to commit lost"))
+            seconds, strike = _TIMEOUT_SECONDS, self._chance.choice(_STRUCK_DOWN)
         self._loop.call_later(seconds, self._execute, strike, self._server.incarnation)
 
     def _execute(self, strike: str, incarnation: int) -> None:

@@ -21,7 +21,7 @@ _TEXTS = {"disk full": "the disk is full", "disk error": "disk I/O error"}
 
 
 class Disk:
-    """`failing` is why every write fails for now; empty while none does."""
+    """`failing` is why every write fails for now; empty while none does. `refused`: one has, ever."""
 
     def __init__(self, loop: VirtualLoop, faults: Faults, rates: Mapping[str, float]) -> None:
         self.loop = loop
@@ -29,6 +29,7 @@ class Disk:
         self.dice = Dice(faults, "disk", KINDS, rates)
         self.memory = MemoryDisk()
         self.failing = ""
+        self.refused = False
 
     def process_died(self) -> None:
         self.memory.held = False
@@ -43,6 +44,7 @@ class Disk:
     def touch(self, work: Callable[[], Coroutine[Any, Any, T]], strike: str) -> T:
         """`work` is the twin's, which waits for nothing. Raises what it raises."""
         self.memory.failure = _TEXTS.get(strike) or self.failing or None
+        self.refused = self.refused or self.memory.failure is not None
         try:
             work().send(None)
         except StopIteration as done:

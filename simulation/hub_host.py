@@ -6,7 +6,7 @@ systemd keeps the listening socket while the daemon is down: who connects then w
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from sha_daemon.app import Hub
@@ -82,7 +82,9 @@ class _Line:
 
 
 class HubHost:
-    """`on_death` is called when the daemon has ended without having been asked to, with the reason."""
+    """`on_answer` is called with each answer: to messages of which jobs, its status and content.
+
+    `on_death` is called when the daemon has ended without having been asked to, with the reason."""
 
     def __init__(
         self,
@@ -92,18 +94,19 @@ class HubHost:
         faults: Faults,
         truth: Truth,
         story: Story,
+        on_answer: Callable[[Sequence[str], int, bytes], None],
         on_death: Callable[[str], None],
     ) -> None:
         self.loop = loop
         self.name = name
         self.clock = MachineClock(loop)
         self.refuses = False
-        self.statuses: dict[int, int] = {}
         self.hub: Hub | None = None
         self._server = server
         self._faults = faults
         self._truth = truth
         self._story = story
+        self._on_answer = on_answer
         self._on_death = on_death
         self._realm: Realm | None = None
         self._stop = asyncio.Event()
@@ -126,8 +129,12 @@ class HubHost:
         self._stop = asyncio.Event()
         self.loop.spawn(self._life(self._realm), self.name, self._realm)
 
-    async def kill(self) -> None:
-        """As kill -9 does it."""
+    async def kill(self, within_steps: int = 0) -> None:
+        """As kill -9 does it; in the midst of its work, when it has taken so many steps more."""
+        if self._realm is not None and within_steps:
+            await self.loop.doom(self._realm, within_steps)
+            if self._faults.healed:
+                return
         realm, self._realm = self._realm, None
         if realm is None:
             return
@@ -151,6 +158,7 @@ class HubHost:
         except Exception as error:
             if realm.alive:
                 self._on_death(f"{self.name} died of {error!r}")
+        realm.over.set()
         if self._realm is realm:
             self._realm = None
             self._deaf()
@@ -192,10 +200,11 @@ class HubHost:
             self._take(exchange, self._socket.factory, self.loop.now)
 
     def answered(self, line: _Line, exchange: Exchange, response: Response) -> None:
-        self.statuses[response.status] = self.statuses.get(response.status, 0) + 1
         self._story.note(
             "answered", exchange.job_ids[0] if exchange.job_ids else "", (response.status, response.headers)
         )
+        if exchange.job_ids:
+            self._on_answer(exchange.job_ids, response.status, response.content)
         exchange.answered(response, self.loop)
         if line.open and not response.last:
             self._idle.append(line)

@@ -3,7 +3,10 @@
 Each has a name, the one that a violation is reported under.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from msgspec import Struct
 
 from sha_daemon.records import Job, JobView, Sample
 from simulation.database import Connection, Server
@@ -24,9 +27,16 @@ DEAD = "a dead job is found within 300 s of listening and a sweep"
 OVERWRITTEN = "a final state stays"
 UNFOUNDED = "nothing appears that was never said"
 DATED = "an end is dated within 5 s of the truth"
-INPUT_500 = "no input causes a 500"
+INPUT_500 = "a 500 is only for whom the database refuses"
 DIED = "no daemon dies by itself"
 STUCK = "everything is delivered at last"
+
+
+class _Item(Struct):
+    status: int
+
+
+_items = msgspec.json.Decoder(list[_Item])
 
 
 class Judge:
@@ -43,6 +53,13 @@ class Judge:
 
     def clocks_stepped(self) -> None:
         self._stepped_at = self._loop.now
+
+    def answered(self, job_ids: Sequence[str], status: int, content: bytes) -> None:
+        """By a hub, to a message of one job or to a batch."""
+        statuses = [item.status for item in _items.decode(content)] if status == 200 else [status]
+        for job_id, each in zip(job_ids, statuses, strict=True):
+            if each == 500 and not self._server.harms(job_id):
+                self._story.violate(INPUT_500, job_id, "and the database had nothing against it")
 
     def _committed(self, before: Mapping[str, JobView | None], samples: list[Sample], by: Connection | None) -> None:
         for job_id, view in before.items():
@@ -75,7 +92,7 @@ class Judge:
         ):
             if now < was:
                 self._story.violate(BACKWARDS, after.job_id, f"{what} from {was} to {now}")
-        self._phase(_place(before, truth), _place(after, truth), truth)
+        self._phase(before, after, truth)
         if after.progress_percent < before.progress_percent and after.total_bytes <= before.total_bytes:
             self._story.violate(BACKWARDS, after.job_id, f"percent to {after.progress_percent}")
         disks = {disk.disk_index: disk.bytes_transferred for disk in after.disks}
@@ -83,14 +100,23 @@ class Judge:
             if disks.get(disk.disk_index, 0) < disk.bytes_transferred:
                 self._story.violate(BACKWARDS, after.job_id, f"bytes of disk {disk.disk_index}")
 
-    def _phase(self, was: int, now: int, truth: JobTruth) -> None:
-        """A sidecar that died before it could write down a delivery says its last states once more; what comes behind
-        them sets it right. Within one life of it no old news may come after new.
+    def _phase(self, before: Job, after: Job, truth: JobTruth) -> None:
+        """Phases are stored in the order in which they were said. Not each has to be: the seq of a later one may win.
+
+        A sidecar that died before it could write down a delivery says its last states once more; what comes behind
+        them sets it right.
         """
-        if now > was:
-            truth.phase_stored_in_life = self._truth.lives
-        elif now < was and truth.phase_stored_in_life == self._truth.lives and not truth.numbered_anew:
-            self._story.violate(BACKWARDS, truth.job_id, f"phase from {was} to {now}")
+        phase, lives = after.current_phase, self._truth.lives
+        if phase == before.current_phase or phase not in truth.sayings:
+            return
+        same = truth.phase_stored_in_life == lives and not truth.numbered_anew
+        truth.phase_stored_in_life = lives
+        if phase in truth.sayings[truth.stored_saying :]:
+            truth.stored_saying = truth.sayings.index(phase, truth.stored_saying)
+        elif same:
+            self._story.violate(BACKWARDS, truth.job_id, f"phase from {before.current_phase} to {phase}")
+        else:
+            truth.stored_saying = truth.sayings.index(phase)
 
     def _unfounded(self, before: Job, after: Job, truth: JobTruth) -> None:
         if after.bytes_transferred > truth.most_bytes:
@@ -125,7 +151,7 @@ class Judge:
         for view in self._server.tables.jobs.values():
             job, truth = view.job, self._truth.job(view.job.job_id)
             heard = truth.heard_at is not None and job.heard_us is not None
-            if job.status != "running" or not heard or job.job_id == self._server.held:
+            if job.status != "running" or not heard or self._server.holds(job.job_id):
                 continue
             silence = dull - truth.heard_by_dull
             if silence > FAIL_SECONDS + SWEEP_SECONDS + _SLACK_SECONDS:

@@ -9,6 +9,7 @@ import contextvars
 import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
+from operator import attrgetter
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 T = TypeVar("T")
@@ -18,6 +19,8 @@ _RESOLUTION_SECONDS = 1e-7
 """Timers that lie closer together than a double can tell apart after a year ring together."""
 _TASKS_BEFORE_TIDYING = 64
 _ROUNDS_TO_DIE = 200
+_context_of = attrgetter("_context")
+"""Of a handle: in which realm its callback runs. asyncio has it, and shows it from Python 3.12 on."""
 
 
 class NothingWillHappen(RuntimeError):
@@ -25,11 +28,15 @@ class NothingWillHappen(RuntimeError):
 
 
 class Realm:
-    """What one process of the world has running. `on_death` is told of its end by kill, before its tasks are."""
+    """What one process of the world has running.
+
+    `on_death` is told of its end by kill, before its tasks are; `over` is set however it ends.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.alive = True
+        self.over = asyncio.Event()
         self.on_death: list[Callable[[], None]] = []
         self._tasks: dict[_Task, None] = {}
         self._tidy_at = _TASKS_BEFORE_TIDYING
@@ -50,11 +57,17 @@ class Realm:
             self._tasks = {task: None for task in self._tasks if not task.done()}
             self._tidy_at = max(_TASKS_BEFORE_TIDYING, 2 * len(self._tasks))
 
+    def end(self) -> None:
+        """From now on nothing that it does reaches the world."""
+        if self.alive:
+            self.alive = False
+            self.over.set()
+            for told in self.on_death:
+                told()
+
     async def kill(self) -> None:
-        """Nothing of it runs any more, and nothing that it does on its way out reaches the world."""
-        self.alive = False
-        for told in self.on_death:
-            told()
+        """Nothing of it runs any more."""
+        self.end()
         for _ in range(_ROUNDS_TO_DIE):
             left = [task for task in self._tasks if not task.done()]
             if not left:
@@ -96,6 +109,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._timers_made = 0
         self._stopping = False
+        self._doomed: dict[Realm, int] = {}
         self.set_task_factory(self._make)
 
     def time(self) -> float:
@@ -104,6 +118,19 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def spawn(self, work: Coroutine[Any, Any, T], name: str, realm: Realm | None = None) -> "asyncio.Task[T]":
         """A task of this realm, whoever calls; of the world itself without one."""
         return self.create_task(work, name=name, context=realm.context() if realm else contextvars.Context())
+
+    async def doom(self, realm: Realm, steps: int) -> None:
+        """It ends when it has taken so many steps more: between any two awaits of what it has running.
+
+        Returns when it is over, be it for another reason.
+        """
+        self._doomed[realm] = steps
+        await realm.over.wait()
+        self._doomed.pop(realm, None)
+
+    def pardon(self) -> None:
+        """Nobody dies of a doom from now on; who waits for that waits until it is over otherwise."""
+        self._doomed.clear()
 
     def call_exception_handler(self, context: Mapping[str, Any]) -> None:
         error = context.get("exception")
@@ -175,6 +202,17 @@ class VirtualLoop(asyncio.BaseEventLoop):
             handle = waiting.popleft()
             if not handle.cancelled():
                 handle._run()
+                if self._doomed:
+                    self._count_step(handle)
+
+    def _count_step(self, handle: asyncio.Handle) -> None:
+        realm: Realm | None = _context_of(handle).get(_realm)
+        if realm is None or realm not in self._doomed:
+            return
+        self._doomed[realm] -= 1
+        if self._doomed[realm] <= 0:
+            del self._doomed[realm]
+            realm.end()
 
     def _write_to_self(self) -> None:
         """Nothing calls from another thread."""

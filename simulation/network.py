@@ -117,11 +117,11 @@ class Route:
     async def _ask(self, data: bytes, job_ids: Sequence[str], read: _Read) -> Answer:
         network, loop = self._network, self._network.loop
         if network.shut == "silent":
-            network.faults.note("connection swallowed")
+            network.truth.story.note("connection swallowed")
             await asyncio.sleep(CONNECT_SECONDS)
             return _failed("unreachable", f"no connection within {CONNECT_SECONDS:g} s")
         if network.shut or self._host.refuses:
-            network.faults.note("connection refused")
+            network.truth.story.note("connection refused")
             await asyncio.sleep(0.001)
             return _failed("unreachable", "connection refused")
         chance = network.dice.chance

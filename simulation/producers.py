@@ -6,11 +6,12 @@ and after a reconnect everything that is known comes first. Figures are sent whe
 
 import asyncio
 import random
+from functools import reduce
 
 import msgspec
 from msgspec import Struct
 
-from sbc_daemon.client_wire import Fields, ended_so, lines, merged
+from sbc_daemon.client_wire import Fields, ended_so, lines, merged, unsaid
 from simulation.faults import Faults, between
 from simulation.sidecar_host import Channel, Program, SidecarHost
 from simulation.story import Story
@@ -179,8 +180,9 @@ class Producer:
     def _begin(self, channel: Channel) -> None:
         channel.heard = self._hear
         channel.broken = self._lost
-        if self._known:
-            self._put(self._known)
+        known = reduce(unsaid, self._waiting.values(), self._known)
+        if known:
+            self._put(known)
         repeated = set(self._said)
         for number, change in self._waiting.items():
             self._put({**change, "ack": number})

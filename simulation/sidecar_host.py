@@ -190,13 +190,20 @@ class SidecarHost:
         if self._realm is not None:
             return
         self._story.note("sidecar starts")
-        self._truth.lives += 1
+        self._truth.sidecar_begins(self.disk.memory.ceiling, refused=self.disk.refused)
         self._realm = Realm("sidecar")
         self._stop = asyncio.Event()
         self.loop.spawn(self._life(self._realm), "sidecar", self._realm)
 
-    async def kill(self, *, power_cut: bool = False) -> None:
-        """As kill -9 does it, or a power cut (then the clocks of the boot begin anew, too)."""
+    async def kill(self, within_steps: int = 0, *, power_cut: bool = False) -> None:
+        """As kill -9 does it, or a power cut (then the clocks of the boot begin anew, too).
+
+        In the midst of its work, when it has taken so many steps more.
+        """
+        if self._realm is not None and within_steps:
+            await self.loop.doom(self._realm, within_steps)
+            if self._faults.healed:
+                return
         realm, self._realm = self._realm, None
         self._ready = False
         for channel in list(self.channels):
@@ -242,6 +249,7 @@ class SidecarHost:
         except Exception as error:
             if realm.alive:
                 self._on_death(f"sidecar died of {error!r}")
+        realm.over.set()
         if self._realm is realm:
             self._realm = None
             self._ready = False

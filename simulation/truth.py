@@ -15,6 +15,7 @@ from simulation.loop import Realm, VirtualLoop
 from simulation.story import Story
 from telemetry_common.contract import FINAL
 
+NUMBERS = "no number is used that is above the ceiling on the disk"
 UNNOTICED_SECONDS = 7.0
 """For so long a hub may not know that its database is away: it adds what it has listened to every 5 s."""
 
@@ -47,6 +48,9 @@ class Sending(Struct, frozen=True):
 class JobTruth:
     """Of one job. `phases` and `ends` are all that were said of it, in order; `most_bytes` is the most that was said.
 
+    `sayings` are the phases as they were said, repeated ones included; `stored_saying` is the place among them of the
+    last one that a hub stored, in that life of the sidecar.
+
     `sendings` are the latest messages that told an end. `transits` are for how long its latest arrivals had been on
     their way. `heard_at` is the last arrival of any message
     at a hub, `heard_by_dull` the reading of the dull ears then. `heard_by` has that of the sharp ears for each life of
@@ -65,9 +69,11 @@ class JobTruth:
         self.heard_at: float | None = None
         self.heard_by: dict[Realm, float] = {}
         self.heard_for_good = 0.0
+        self.sayings: list[str] = []
+        self.stored_saying = 0
         self.phase_stored_in_life = 0
         self.numbered_anew = False
-        """By a sidecar without a memory: a request of the one before may still come, under a greater number."""
+        """By a sidecar that did not know how far the one before it had come."""
         self.heard_by_dull = 0.0
         self.cancelled = False
         self.forsaken = False
@@ -150,8 +156,23 @@ class Truth:
         self.lives = 0
         """Of the sidecar: how often it has begun."""
         self._loop = loop
-        self._story = story
+        self.story = story
         self._client = client
+        self._greatest_seq = 0
+
+    def sidecar_begins(self, ceiling: int, *, refused: bool) -> None:
+        """With this ceiling of `seq` on its disk, which has `refused` something before, or never has."""
+        self.lives += 1
+        if self._greatest_seq > ceiling and refused:
+            self._numbers_begin_anew()
+        elif self._greatest_seq > ceiling:
+            self.story.violate(NUMBERS, "", f"{self._greatest_seq} was sent, and {ceiling} is on the disk")
+
+    def _numbers_begin_anew(self) -> None:
+        """A request of the life before may still arrive, under a greater number than what is said now."""
+        self._greatest_seq = 0
+        for job in self.jobs.values():
+            job.numbered_anew = True
 
     def job(self, job_id: str) -> JobTruth:
         found = self.jobs.get(job_id)
@@ -165,6 +186,8 @@ class Truth:
         job.most_bytes = max(job.most_bytes, most_bytes)
         if phase and phase not in job.phases:
             job.phases.append(phase)
+        if phase and job.sayings[-1:] != [phase]:
+            job.sayings.append(phase)
         if end:
             moment = self._client.moment()
             job.ends.append(End(end, self._loop.now, self._client.stepped, moment.boot_id))
@@ -173,19 +196,20 @@ class Truth:
         """The producer has been told that this is safe."""
         self.acknowledgements += 1
         self.job(job_id).acknowledged.append(change)
-        self._story.note("acknowledged", job_id, (change.phase, change.end))
+        self.story.note("acknowledged", job_id, (change.phase, change.end))
 
     def sending(self, job_id: str, body: bytes) -> None:
         """The sidecar posts this message."""
         message = _sent.decode(body)
         job = self.job(job_id)
         job.sent.add(message.seq)
+        self._greatest_seq = max(self._greatest_seq, message.seq)
         if message.status in FINAL:
             moment = self._client.moment()
             job.sendings.append(Sending(message.seq, self._loop.now, self._client.stepped, moment.boot_id))
-        self._story.note("sent", job_id, (message.seq, message.status, message.bytes_transferred))
+        self.story.note("sent", job_id, (message.seq, message.status, message.bytes_transferred))
         if message.bytes_transferred > job.most_bytes and not job.foreign:
-            self._story.violate(
+            self.story.violate(
                 "nothing appears that was never said", job_id, f"{message.bytes_transferred} of {job.most_bytes} bytes"
             )
 
@@ -201,5 +225,4 @@ class Truth:
         """What was acknowledged and waits there is lost with it: no promise covers that."""
         for job_id in disk.lanes:
             self.job(job_id).acknowledged.clear()
-        for job in self.jobs.values():
-            job.numbered_anew = True
+        self._numbers_begin_anew()

@@ -4,7 +4,7 @@ One event after the other, at times that the seed decides; most last for a while
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING
 
 from simulation.faults import between
@@ -15,8 +15,8 @@ from simulation.transport import job_path, request
 if TYPE_CHECKING:
     from simulation.world import World
 
-_HOPS = 12
-"""Turns of the event loop that a death may be late by: it strikes between any two awaits."""
+_MOST_STEPS = 400
+_MOST_TRANSACTIONS = 30
 _LARGEST_STEP_SECONDS = 6 * 3600.0
 _LONGEST_HOLD_SECONDS = 1200.0
 _STRAY_BODIES = (
@@ -52,10 +52,12 @@ class Weather:
             self._world.loop.spawn(self._strike(kind), kind)
 
     async def _strike(self, kind: str) -> None:
-        for _ in range(self._chance.randrange(_HOPS)):
-            await asyncio.sleep(0)
         event: Coroutine[None, None, None] = getattr(self, "_" + kind.replace(" ", "_"))()
         await event
+
+    def _steps(self) -> int:
+        """That a process may still take before it dies: mostly it dies at work. 0 is at once, and mostly at rest."""
+        return int(between(self._chance, 1.0, _MOST_STEPS)) if self._chance.random() < 0.8 else 0
 
     def _length(self) -> float:
         return between(self._chance, 1.0, self._world.plan.longest_outage_seconds)
@@ -69,7 +71,7 @@ class Weather:
             return
         self._world.faults.note("hub killed", more=hub.name)
         hub.refuses = self._chance.random() < 0.5
-        await hub.kill()
+        await hub.kill(self._steps())
         await asyncio.sleep(self._length() if self._chance.random() < 0.5 else 0.1)
         hub.refuses = False
         hub.start()
@@ -94,7 +96,7 @@ class Weather:
         if not sidecar.up:
             return
         self._world.faults.note(kind)
-        await sidecar.kill(power_cut=power_cut)
+        await sidecar.kill(self._steps(), power_cut=power_cut)
         await asyncio.sleep(between(self._chance, 0.2, min(120.0, self._world.plan.longest_outage_seconds)))
         sidecar.start()
 
@@ -124,7 +126,7 @@ class Weather:
         if not server.up:
             return
         self._world.faults.note("database killed")
-        server.crash()
+        await server.crash(int(between(self._chance, 1.0, _MOST_TRANSACTIONS)))
         await asyncio.sleep(self._length())
         server.start()
 
@@ -160,28 +162,22 @@ class Weather:
         world.faults.note("clock stepped", more=(place, step))
 
     async def _row_held(self) -> None:
-        job_id = self._some_job()
-        if job_id is None:
-            return
-        self._world.faults.note("row held", job_id)
-        self._world.truth.ears.disturbed()
-        self._world.server.held = job_id
-        self._world.server.twin.hold(job_id)
-        await asyncio.sleep(between(self._chance, 0.5, _LONGEST_HOLD_SECONDS))
-        self._world.server.held = None
-        self._world.server.twin.hold(None)
-        self._world.truth.ears.disturbed()
+        """By another program."""
+        await self._harm("row held", self._world.server.hold)
 
     async def _row_refused(self) -> None:
+        """By a trigger of another program."""
+        await self._harm("row refused", self._world.server.refuse)
+
+    async def _harm(self, kind: str, harm: Callable[[str | None], None]) -> None:
         job_id = self._some_job()
         if job_id is None:
             return
-        self._world.faults.note("row refused", job_id)
-        self._world.server.twin.refuse(job_id)
+        self._world.faults.note(kind, job_id)
         self._world.truth.ears.disturbed()
+        harm(job_id)
         await asyncio.sleep(between(self._chance, 0.5, _LONGEST_HOLD_SECONDS))
-        self._world.server.twin.refuse(None)
-        self._world.truth.ears.disturbed()
+        harm(None)
 
     async def _job_cancelled(self) -> None:
         """By the operator, in the GUI."""

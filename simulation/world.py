@@ -61,7 +61,7 @@ class World:
         self.server = Server(loop, MachineClock(loop), self.faults, plan.rates, self.truth)
         self.judge = Judge(loop, self.server, self.truth, self.story)
         self.hubs = [
-            HubHost(loop, f"hub {n}", self.server, self.faults, self.truth, self.story, self._died)
+            HubHost(loop, f"hub {n}", self.server, self.faults, self.truth, self.story, self.judge.answered, self._died)
             for n in range(1, plan.hubs + 1)
         ]
         self.network = Network(loop, self.faults, plan.rates, self.truth)
@@ -156,10 +156,10 @@ class World:
         self.healed_at = self.loop.now
         self.network.shut = ""
         self.sidecar.disk.failing = ""
-        self.server.held = None
-        self.server.twin.hold(None)
-        self.server.twin.refuse(None)
+        self.server.hold(None)
+        self.server.refuse(None)
         self.server.start()
+        self.loop.pardon()
         for hub in self.hubs:
             hub.refuses = False
             hub.start()
