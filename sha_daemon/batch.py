@@ -3,7 +3,7 @@
 Every update of a job sees the job as the ones before it left it; each row is written once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct, structs
 
@@ -42,22 +42,23 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
 
 def apply(
-    session: Session, arrivals: Sequence[Arrival], heard: Sequence[tuple[str, float]], estimate_us: int
+    session: Session, arrivals: Sequence[Arrival], heard: Sequence[tuple[str, float]], estimate_us: Callable[[int], int]
 ) -> list[Outcome]:
     """One outcome per arrival, in order. `heard` are jobs that were heard without a valid update, and when.
 
     Without either it is a question whether the database takes writes.
 
-    `estimate_us` is this hub's own reading of the listening clock; another hub's may be ahead of it.
+    `estimate_us` is this hub's reading of the listening clock, where the database has it so far: another hub's may be
+    ahead of it.
     """
     if not arrivals and not heard:
         session.check_writes()
     locked = session.lock_jobs({arrival.job_id for arrival in arrivals})
-    work = _Work(locked.jobs, max(locked.listened_us, estimate_us))
+    work = _Work(locked.jobs, estimate_us(locked.listened_us))
     outcomes = [work.take(arrival) for arrival in arrivals]
     rowless = work.write(session)
     if heard:
-        reading_us = max(session.listening_us(), estimate_us)
+        reading_us = estimate_us(session.listening_us())
         for job_id, at in heard:
             session.hear([job_id], at, reading_us)
     return [_with_rowless(outcome, rowless.get(a.job_id)) for outcome, a in zip(outcomes, arrivals, strict=True)]

@@ -36,9 +36,12 @@ class ListeningClock:
         self._reading_us = 0
         self._advancing = asyncio.Lock()
 
-    def estimate_us(self) -> int:
-        """The reading now, as far as this hub knows without asking."""
-        return self._reading_us + self._own_us + int(min(self._since_turn(), LATE_SECONDS) * 1e6)
+    def estimate_us(self, listened_us: int = 0) -> int:
+        """The reading now, as far as this hub knows without asking; `listened_us` is what the row has just said.
+
+        With what this hub has yet to add: a job heard now must not be dated by when the last addition was.
+        """
+        return max(self._reading_us, listened_us) + self._own_us + int(min(self._since_turn(), LATE_SECONDS) * 1e6)
 
     async def run(self) -> None:
         """For ever: count this hub's listening in turns, and add it to the row now and then."""

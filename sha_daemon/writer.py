@@ -48,7 +48,7 @@ class Writer:
         self,
         database: Database,
         clock: Clock,
-        estimate_us: Callable[[], int],
+        estimate_us: Callable[[int], int],
         queue: IngestQueue,
         trouble: Trouble,
         unwritten: Unwritten,
@@ -99,7 +99,7 @@ class Writer:
             self._heard[job_id] = self._clock.wall()
             self._work.set()
         else:
-            self._unwritten.heard([job_id], self._estimate_us())
+            self._unwritten.heard([job_id], self._estimate_us(0))
 
     def _has(self, job_id: str) -> bool:
         """Whether the job was heard, and no transaction has said so yet."""
@@ -176,7 +176,7 @@ class Writer:
         for attempt in range(1, ATTEMPTS + 1):
             self._pulse.beat()
             try:
-                return await self._database.run(lambda session: apply(session, arrivals, heard, self._estimate_us()))
+                return await self._database.run(lambda session: apply(session, arrivals, heard, self._estimate_us))
             except (DatabaseConflict, DatabaseAway):
                 if attempt == ATTEMPTS or self._trouble or self._clock.monotonic() - begun > PATIENCE_SECONDS:
                     raise
@@ -199,7 +199,7 @@ class Writer:
         must know of it, too.
         """
         self.tally.gave_up(len(batch), unavailable=isinstance(answer, Unavailable))
-        self._unwritten.heard(_jobs(batch, heard), self._estimate_us())
+        self._unwritten.heard(_jobs(batch, heard), self._estimate_us(0))
         if isinstance(answer, Unavailable):
             now = self._clock.wall()
             for job_id in sorted(_jobs(batch, heard) - self._heard_in_trouble.keys()):

@@ -56,7 +56,7 @@ def with_ingest(test: Callable[[Ingest, Counting], Coroutine[Any, Any, T]], max_
         for n in range(10):
             database.add_job(Job(job_id=f"j{n}", status="running"))
         queue, trouble = IngestQueue(Room(max_queue)), Trouble()
-        writer = Writer(database, clock, lambda: 0, queue, trouble, Unwritten(), Pulse("writer", 60, clock))
+        writer = Writer(database, clock, lambda _: 0, queue, trouble, Unwritten(), Pulse("writer", 60, clock))
         async with asyncio.TaskGroup() as group:
             running = group.create_task(writer.run())
             try:

@@ -72,7 +72,9 @@ class Stage:
         )
         published = partial(self.stream.committed, BACKUP)
         queue, trouble, pulse = IngestQueue(Room(1000)), Trouble(), Pulse("writer", 60, self.clock)
-        self._writer = Writer(self.tables, self.clock, self._reading, queue, trouble, Unwritten(), pulse, published)
+        self._writer = Writer(
+            self.tables, self.clock, lambda _: self._reading(), queue, trouble, Unwritten(), pulse, published
+        )
         self._ingest = Ingest([self._writer], trouble, Shedding(self.clock), self.clock)
         for n in range(10):
             self.tables.add_job(Job(job_id=f"j{n}", status="running"), vm_name=f"vm-{n}")
