@@ -56,12 +56,27 @@ class Producer:
         self._known: Fields = {}
         self._moved = [0] * len(backup.disk_bytes)
         self._number = 0
+        self._ended = False
         self._changed = asyncio.Event()
+        self._life: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
+        """From its beginning until its process is gone."""
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self.backup.begins)
+        talking = loop.create_task(self._keep_talking(), name=f"talk {self.backup.job_id}")
+        self._life = loop.create_task(self._live(), name=f"live {self.backup.job_id}")
+        await asyncio.wait([self._life])
+        talking.cancel()
+        self._leave()
+
+    def power_cut(self) -> None:
+        """The machine is down, and with it the process, if it has begun. It does not come back."""
+        if self._life is not None:
+            self._life.cancel()
+
+    async def _live(self) -> None:
         backup = self.backup
-        await asyncio.sleep(backup.begins)
-        talking = asyncio.get_running_loop().create_task(self._keep_talking(), name=f"talk {backup.job_id}")
         self._say({"status": "running", "current_phase": backup.phases[0], **self._figures()})
         dies = backup.ending == "dies"
         fate = self._chance.randrange(len(backup.phases)) if dies else -1
@@ -72,7 +87,6 @@ class Producer:
                 break
         else:
             await self._end()
-        self._leave(talking)
 
     async def _work(self, *, dies_here: bool) -> bool:
         """One phase; whether the process still lives behind it."""
@@ -108,13 +122,12 @@ class Producer:
         patience = asyncio.get_running_loop().time() + between(self._chance, 60.0, 7200.0)
         while self._waiting and asyncio.get_running_loop().time() < patience:
             await asyncio.sleep(1.0)
+        self._ended = not self._waiting
 
-    def _leave(self, talking: "asyncio.Task[None]") -> None:
+    def _leave(self) -> None:
         """The process is gone; what it had attached to may be told to fail by that."""
-        talking.cancel()
         job = self._truth.job(self.backup.job_id)
-        ended = not self._waiting and self.backup.ending != "dies"
-        if not ended:
+        if not self._ended:
             self._faults.note("producer dies", self.backup.job_id)
             self._truth.said(self.backup.job_id, "", "failed", 0)
         job.forsaken = True

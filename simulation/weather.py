@@ -15,6 +15,7 @@ from simulation.transport import job_path, request
 if TYPE_CHECKING:
     from simulation.world import World
 
+_BACKUPS_DIE_TOO = 0.3
 _MOST_STEPS = 400
 _MOST_TRANSACTIONS = 30
 _LARGEST_STEP_SECONDS = 6 * 3600.0
@@ -89,6 +90,7 @@ class Weather:
         await self._sidecar_dies("sidecar killed", power_cut=False)
 
     async def _power_cut(self) -> None:
+        """Of the client. Some backups are on another machine, whose socket is shared: they live on."""
         await self._sidecar_dies("power cut", power_cut=True)
 
     async def _sidecar_dies(self, kind: str, *, power_cut: bool) -> None:
@@ -97,6 +99,9 @@ class Weather:
             return
         self._world.faults.note(kind)
         await sidecar.kill(self._steps(), power_cut=power_cut)
+        if power_cut and self._chance.random() < _BACKUPS_DIE_TOO:
+            for producer in self._world.producers:
+                producer.power_cut()
         await asyncio.sleep(between(self._chance, 0.2, min(120.0, self._world.plan.longest_outage_seconds)))
         sidecar.start()
 
