@@ -11,8 +11,8 @@ import time
 from collections.abc import Sequence
 
 from simulation.controls import CONTROLS, Control
+from simulation.runs import Outcome, run
 from simulation.tiers import COMMIT, Totals
-from simulation.world import Outcome, run
 
 
 def main() -> int:

@@ -5,29 +5,37 @@ That is what the locks on the hub's rows make of transactions on MariaDB; one su
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 from msgspec import structs
 
-from sha_daemon.database import DatabaseAway, DatabaseConflict, RowLocked, Session
+from sha_daemon.database import DatabaseAway, DatabaseConflict, Session
 from sha_daemon.records import Job, JobView, Sample
 from simulation.clocks import MachineClock
-from simulation.faults import Dice, Faults, between
-from simulation.loop import Realm, VirtualLoop
-from simulation.truth import Truth
+from simulation.faults import Dice
+from simulation.ground import Ground
+from simulation.realm import Realm
+from simulation.watched_tables import WatchedTables
 from telemetry_common.contract import FINAL
 from testbed.memory_database import MemoryDatabase, When
-from testbed.memory_tables import Tables
 
 T = TypeVar("T")
-Observer = Callable[[Mapping[str, JobView | None], list[Sample], "Connection | None"], None]
-"""Told of each commit: the changed jobs as they were before, the new samples, and whose commit it was."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """A life of a hub, as far as the server knows of it."""
+
+    realm: Realm
+    clock: MachineClock
+
+
+Observer = Callable[[Mapping[str, JobView | None], list[Sample], Client | None], None]
+"""Told of each commit: the changed jobs as they were before, the new samples, and whose it was (None: no hub's)."""
 
 KINDS = ("connection lost", "deadlock", "commit lost", "answer to commit lost", "database slow")
-_TIMEOUT_SECONDS = 20.0
-_LOCK_WAIT_SECONDS = 1.0
 _STRIKES: Mapping[str, When] = {
     "connection lost": "begin",
     "deadlock": "commit",
@@ -36,51 +44,18 @@ _STRIKES: Mapping[str, When] = {
 }
 
 
-_STRUCK_DOWN = ("commit lost", "answer to commit lost")
+STRUCK_DOWN = ("commit lost", "answer to commit lost")
 """What may become of a transaction when the server dies in the midst of it."""
 _HARMS_FOR_SECONDS = 60.0
 
 
-class WatchedTables(Tables):
-    """Knows what the transaction under way has changed."""
-
-    def __init__(self, now: float) -> None:
-        super().__init__(now)
-        self.committed: Callable[[Mapping[str, JobView | None], list[Sample]], None] = lambda before, samples: None
-        self._before: dict[str, JobView | None] = {}
-        self._new: list[Sample] = []
-
-    def put_job(self, view: JobView) -> None:
-        self._before.setdefault(view.job.job_id, self.jobs.get(view.job.job_id))
-        super().put_job(view)
-
-    def put_sample(self, sample: Sample) -> None:
-        known = len(self.samples)
-        super().put_sample(sample)
-        if len(self.samples) > known:
-            self._new.append(sample)
-
-    def take_back(self) -> None:
-        super().take_back()
-        self._before, self._new = {}, []
-
-    def forget_changes(self) -> None:
-        super().forget_changes()
-        if self._before or self._new:
-            before, new = self._before, self._new
-            self._before, self._new = {}, []
-            self.committed(before, new)
-
-
 class Server:
-    def __init__(
-        self, loop: VirtualLoop, clock: MachineClock, faults: Faults, rates: Mapping[str, float], truth: Truth
-    ) -> None:
-        self.loop = loop
+    def __init__(self, ground: Ground, clock: MachineClock) -> None:
+        self.loop = ground.loop
         self.clock = clock
-        self.faults = faults
-        self.truth = truth
-        self.dice = Dice(faults, "database", KINDS, rates)
+        self.faults = ground.faults
+        self.truth = ground.truth
+        self.dice = Dice(ground.faults, "database", KINDS)
         self.twin = MemoryDatabase(clock)
         self.tables = WatchedTables(clock.wall())
         self.twin.tables = self.tables
@@ -89,15 +64,12 @@ class Server:
         self.up = True
         self.down = asyncio.Event()
         self.incarnation = 0
-        self._by: Connection | None = None
+        self._by: Client | None = None
         self._held: str | None = None
         self._refused: str | None = None
         self._let_go: dict[str, float] = {}
         self._deadlock_at = float("-inf")
         self._falls_in = 0
-
-    def connect(self, realm: Realm, clock: MachineClock, purpose: str) -> "Connection":
-        return Connection(self, realm, clock, purpose)
 
     def create_job(self, job_id: str) -> None:
         """The GUI makes a job; it runs from then on as far as the GUI is concerned."""
@@ -158,19 +130,19 @@ class Server:
         self.down.clear()
         self.truth.ears.database(there=True)
 
-    def transact(self, connection: "Connection", work: Callable[[Session], T], strike: str) -> T:
+    def transact(self, client: Client, work: Callable[[Session], T], strike: str) -> T:
         """Raises what the work raises, and what strikes it."""
         if self._falls_in:
             self._falls_in -= 1
             if not self._falls_in:
                 self._fall()
-                strike = self.dice.chance.choice(_STRUCK_DOWN)
+                strike = self.dice.chance.choice(STRUCK_DOWN)
         if strike == "deadlock":
             self._deadlock_at = self.loop.now
         if strike in _STRIKES:
             error = DatabaseConflict("deadlock") if strike == "deadlock" else DatabaseAway(strike)
             self.twin.fail(_STRIKES[strike], error)
-        self._by = connection
+        self._by = client
         try:
             return self.twin.transact(work)
         finally:
@@ -179,86 +151,3 @@ class Server:
     def _committed(self, before: Mapping[str, JobView | None], samples: list[Sample]) -> None:
         for observer in self.observers:
             observer(before, samples, self._by)
-
-
-class Connection:
-    """Implements `database.Database`: one piece of work after the other, in the order of the calls.
-
-    Cancelling the caller does not undo the work. When its process dies the COMMIT may have been on its way already.
-    """
-
-    def __init__(self, server: Server, realm: Realm, clock: MachineClock, purpose: str) -> None:
-        self.clock = clock
-        self.purpose = purpose
-        self._server = server
-        self._loop = server.loop
-        self.realm = realm
-        self._waiting: deque[tuple[Callable[[Session], Any], asyncio.Future[Any]]] = deque()
-        self._under_way: tuple[Callable[[Session], Any], asyncio.Future[Any]] | None = None
-        self._busy = False
-        self._closed = False
-        self._chance = server.dice.chance
-        realm.on_death.append(self._dies)
-
-    async def run(self, work: Callable[[Session], T]) -> T:
-        if self._closed:
-            raise DatabaseAway("cannot reach the database: the hub is stopping")
-        done: asyncio.Future[T] = self._loop.create_future()
-        self._waiting.append((work, done))
-        if not self._busy:
-            self._begin()
-        return await done
-
-    async def close(self) -> None:
-        self._closed = True
-
-    def _begin(self) -> None:
-        self._busy = True
-        self._under_way = self._waiting.popleft()
-        strike = self._server.dice.throw()
-        seconds = 0.0003 + 0.003 * self._chance.random()
-        if strike:
-            self._server.faults.note(strike, more=self.purpose)
-            self._server.truth.ears.disturbed(25.0 if strike == "database slow" else 15.0)
-        if strike == "database slow":
-            seconds = between(self._chance, 0.1, 2 * _TIMEOUT_SECONDS)
-        if seconds > _TIMEOUT_SECONDS:
-            seconds, strike = _TIMEOUT_SECONDS, self._chance.choice(_STRUCK_DOWN)
-        self._loop.call_later(seconds, self._execute, strike, self._server.incarnation)
-
-    def _execute(self, strike: str, incarnation: int) -> None:
-        if not self.realm.alive or self._under_way is None:
-            return
-        (work, done), self._under_way = self._under_way, None
-        server = self._server
-        try:
-            if not server.up or incarnation != server.incarnation:
-                raise DatabaseAway("cannot reach the database: connection refused")
-            result = server.transact(self, work, strike)
-        except Exception as error:
-            wait = _LOCK_WAIT_SECONDS if isinstance(error, RowLocked) else 0.0002
-            self._loop.call_later(wait, self._answer, done, None, error)
-        else:
-            self._loop.call_later(0.0002, self._answer, done, result, None)
-
-    def _answer(self, done: "asyncio.Future[Any]", result: object, error: Exception | None) -> None:
-        self._busy = False
-        if not self.realm.alive:
-            return
-        if self._waiting:
-            self._begin()
-        if done.done():
-            return
-        if error is not None:
-            done.set_exception(error)
-            done.exception()  # nobody may wait for it any more
-        else:
-            done.set_result(result)
-
-    def _dies(self) -> None:
-        if self._under_way is None or not self._server.up or self._chance.random() < 0.5:
-            return
-        try:
-            self._server.transact(self, self._under_way[0], "")
-        except Exception as error:
-            self._server.faults.note("died in a transaction that failed", more=type(error).__name__)

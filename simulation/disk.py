@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 from sbc_daemon.message import Message
 from sbc_daemon.outbox import DeadLetter, Entry, Figures, First, JobRecord, Opened
 from sbc_daemon.outbox_memory import MemoryDisk, MemoryOutbox
-from simulation.faults import Dice, Faults, between
-from simulation.loop import Realm, VirtualLoop
+from simulation.faults import Dice, between
+from simulation.ground import Ground
+from simulation.realm import Realm
 
 T = TypeVar("T")
 KINDS = ("disk full", "disk error", "disk slow")
@@ -23,10 +24,10 @@ _TEXTS = {"disk full": "the disk is full", "disk error": "disk I/O error"}
 class Disk:
     """`failing` is why every write fails for now; empty while none does. `refused`: one has, ever."""
 
-    def __init__(self, loop: VirtualLoop, faults: Faults, rates: Mapping[str, float]) -> None:
-        self.loop = loop
-        self.faults = faults
-        self.dice = Dice(faults, "disk", KINDS, rates)
+    def __init__(self, ground: Ground) -> None:
+        self.loop = ground.loop
+        self.faults = ground.faults
+        self.dice = Dice(ground.faults, "disk", KINDS)
         self.memory = MemoryDisk()
         self.failing = ""
         self.refused = False

@@ -20,7 +20,7 @@ class Faults:
         self.healed = False
         self.counts: Counter[str] = Counter()
         self._story = story
-        self._rates = rates
+        self.rates = rates
 
     def stream(self, name: str) -> random.Random:
         """Chance of one part of the world: what another part does leaves it alone."""
@@ -35,10 +35,11 @@ class Faults:
 class Dice:
     """One of several faults, or none: a single throw for all of them."""
 
-    def __init__(self, faults: Faults, name: str, kinds: tuple[str, ...], rates: Mapping[str, float]) -> None:
+    def __init__(self, faults: Faults, name: str, kinds: tuple[str, ...]) -> None:
         self._faults = faults
         self.chance = faults.stream(name)
-        self._sides = [(kind, rates[kind]) for kind in kinds if rates.get(kind, 0.0) > 0]
+        rates = {kind: faults.rates.get(kind, 0.0) for kind in kinds}
+        self._sides = [(kind, rate) for kind, rate in rates.items() if rate > 0]
         self._total = sum(rate for _, rate in self._sides)
 
     def throw(self) -> str:

@@ -15,13 +15,13 @@ from sha_daemon.gate import Gate
 from sha_daemon.http_api import application
 from sha_daemon.serving import served
 from simulation.clocks import MachineClock
-from simulation.database import Server
-from simulation.faults import Faults
-from simulation.loop import Realm, VirtualLoop
+from simulation.database import Client, Server
+from simulation.database_connection import Connection
+from simulation.ground import Ground
+from simulation.hub_door import Line, ListeningSocket
 from simulation.network import Exchange
-from simulation.story import Story
-from simulation.transport import MemoryTransport, Response
-from simulation.truth import Truth
+from simulation.realm import Realm
+from simulation.transport import Response
 from telemetry_common.lifecycle import Lifecycle
 
 _BACKLOG = 1024
@@ -34,53 +34,6 @@ class Silence:
     def notify(self, state: str) -> None: ...
 
 
-class _Socket:
-    """The listening socket. `factory` makes the daemon's end of a connection; None while nobody accepts."""
-
-    def __init__(self, on_listening: Callable[[], None]) -> None:
-        self.factory: Callable[[], Any] | None = None
-        self._on_listening = on_listening
-
-    def served_by(self, factory: Callable[[], Any]) -> "_Socket":
-        self.factory = factory
-        self._on_listening()
-        return self
-
-    def listen(self, backlog: int) -> None:
-        """It does so all the time."""
-
-    def close(self) -> None:
-        self.factory = None
-
-
-class _Line:
-    """One connection, one request at a time."""
-
-    def __init__(self, host: "HubHost", realm: Realm, factory: Callable[[], Any], unread_seconds: float) -> None:
-        self.open = True
-        self.exchange: Exchange | None = None
-        self._host = host
-        self._realm = realm
-        self._transport = MemoryTransport(unread_seconds, self._answered, self._closed)
-        self._protocol = realm.call(factory)
-        realm.call(self._protocol.connection_made, self._transport)
-
-    def carry(self, exchange: Exchange) -> None:
-        self.exchange = exchange
-        self._realm.call(self._protocol.data_received, exchange.data)
-
-    def _answered(self, response: Response) -> None:
-        exchange, self.exchange = self.exchange, None
-        if exchange is not None and self._realm.alive:
-            self._host.answered(self, exchange, response)
-
-    def _closed(self) -> None:
-        self.open = False
-        if self._realm.alive:
-            self._realm.call(self._host.loop.call_soon, self._protocol.connection_lost, None)
-        self._host.lost(self)
-
-
 class HubHost:
     """`on_answer` is called with each answer: to messages of which jobs, its status and content.
 
@@ -88,32 +41,29 @@ class HubHost:
 
     def __init__(
         self,
-        loop: VirtualLoop,
+        ground: Ground,
         name: str,
         server: Server,
-        faults: Faults,
-        truth: Truth,
-        story: Story,
         on_answer: Callable[[Sequence[str], int, bytes], None],
         on_death: Callable[[str], None],
     ) -> None:
-        self.loop = loop
+        self.loop = ground.loop
         self.name = name
-        self.clock = MachineClock(loop)
+        self.clock = MachineClock(ground.loop)
         self.refuses = False
         self.hub: Hub | None = None
         self._server = server
-        self._faults = faults
-        self._truth = truth
-        self._story = story
+        self._faults = ground.faults
+        self._truth = ground.truth
+        self._story = ground.story
         self._on_answer = on_answer
         self._on_death = on_death
         self._realm: Realm | None = None
         self._stop = asyncio.Event()
-        self._socket = _Socket(self._listening)
+        self._socket = ListeningSocket(self._listening)
         self._heard = False
-        self._lines: dict[_Line, None] = {}
-        self._idle: list[_Line] = []
+        self._lines: dict[Line, None] = {}
+        self._idle: list[Line] = []
         self._backlog: deque[tuple[float, Exchange]] = deque()
 
     @property
@@ -166,10 +116,10 @@ class HubHost:
 
     async def _serve(self, realm: Realm) -> None:
         """What `main` does, in its order."""
-        settings = HubSettings()
+        settings, client = HubSettings(), Client(realm, self.clock)
         lifecycle = Lifecycle(Silence(), self.clock)
         hub = self.hub = Hub(
-            settings, self.clock, lambda _, purpose: self._server.connect(realm, self.clock, purpose), lifecycle
+            settings, self.clock, lambda _, purpose: Connection(self._server, client, purpose), lifecycle
         )
         try:
             async with hub.running(None):
@@ -199,7 +149,7 @@ class HubHost:
         else:
             self._take(exchange, self._socket.factory, self.loop.now)
 
-    def answered(self, line: _Line, exchange: Exchange, response: Response) -> None:
+    def answered(self, line: Line, exchange: Exchange, response: Response) -> None:
         self._story.note(
             "answered", exchange.job_ids[0] if exchange.job_ids else "", (response.status, response.headers)
         )
@@ -209,7 +159,7 @@ class HubHost:
         if line.open and not response.last:
             self._idle.append(line)
 
-    def lost(self, line: _Line) -> None:
+    def lost(self, line: Line) -> None:
         """The connection is closed; a request on it gets no answer."""
         self._lines.pop(line, None)
         if line in self._idle:
@@ -228,7 +178,7 @@ class HubHost:
         if self._idle and since == self.loop.now:
             line = self._idle.pop()
         else:
-            line = _Line(self, self._realm, factory, self.loop.now - since)
+            line = Line(self, self._realm, factory, self.loop.now - since)
             self._lines[line] = None
         line.carry(exchange)
 

@@ -9,10 +9,9 @@ import msgspec
 from msgspec import Struct
 
 from sha_daemon.records import Job, JobView, Sample
-from simulation.database import Connection, Server
-from simulation.loop import VirtualLoop
-from simulation.story import Story
-from simulation.truth import End, JobTruth, Sending, Truth
+from simulation.database import Client, Server
+from simulation.ground import Ground
+from simulation.truth import End, JobTruth, Sending
 
 FAIL_SECONDS = 300.0
 SWEEP_SECONDS = 30.0
@@ -42,11 +41,11 @@ _items = msgspec.json.Decoder(list[_Item])
 class Judge:
     """`clocks_stepped` is told of each step of a hub's clock: for a moment nobody can say what is within 5 s."""
 
-    def __init__(self, loop: VirtualLoop, server: Server, truth: Truth, story: Story) -> None:
-        self._loop = loop
+    def __init__(self, ground: Ground, server: Server) -> None:
+        self._loop = ground.loop
+        self._truth = ground.truth
+        self._story = ground.story
         self._server = server
-        self._truth = truth
-        self._story = story
         self._stepped_at = float("-inf")
         self.checks = 0
         server.observers.append(self._committed)
@@ -61,7 +60,7 @@ class Judge:
             if each == 500 and not self._server.harms(job_id):
                 self._story.violate(INPUT_500, job_id, "and the database had nothing against it")
 
-    def _committed(self, before: Mapping[str, JobView | None], samples: list[Sample], by: Connection | None) -> None:
+    def _committed(self, before: Mapping[str, JobView | None], samples: list[Sample], by: Client | None) -> None:
         for job_id, view in before.items():
             self.checks += 1
             job = self._server.tables.jobs[job_id].job
@@ -72,7 +71,7 @@ class Judge:
             if sample.seq is not None and sample.seq not in self._truth.job(sample.job_id).sent:
                 self._story.violate(UNFOUNDED, sample.job_id, f"a sample with seq {sample.seq}")
 
-    def _changed(self, before: Job, after: Job, by: Connection) -> None:
+    def _changed(self, before: Job, after: Job, by: Client) -> None:
         truth = self._truth.job(after.job_id)
         self._backwards(before, after, truth)
         self._unfounded(before, after, truth)
@@ -126,14 +125,14 @@ class Judge:
         if _is_final(after) and not _is_final(before) and not truth.may_be(after.status):
             self._story.violate(UNFOUNDED, after.job_id, f"status {after.status}")
 
-    def _verdict(self, job: Job, truth: JobTruth, by: Connection) -> None:
+    def _verdict(self, job: Job, truth: JobTruth, by: Client) -> None:
         """By the watchdog. Whoever was heard may be failed only when somebody could have heard them for 300 s since."""
         self._story.note("failed by the watchdog", job.job_id)
         silence = self._truth.ears.sharp - max(truth.heard_for_good, truth.heard_by.get(by.realm, 0.0))
         if truth.heard_at is not None and silence < FAIL_SECONDS - 1.0:
             self._story.violate(AUDIBLE, job.job_id, f"after {silence:.1f} s of listening")
 
-    def _dated(self, job: Job, truth: JobTruth, by: Connection) -> None:
+    def _dated(self, job: Job, truth: JobTruth, by: Client) -> None:
         """The hub's clock is what the end is dated by; it is judged as that clock stands now."""
         ends = [end for end in truth.ends if end.status == job.status]
         sendings = [sending for sending in truth.sendings if sending.seq == job.seq]

@@ -12,73 +12,19 @@ from collections.abc import Callable, Coroutine, Mapping
 from operator import attrgetter
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
+from simulation.realm import ROUNDS_TO_DIE, Realm, current_realm
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _RESOLUTION_SECONDS = 1e-7
 """Timers that lie closer together than a double can tell apart after a year ring together."""
-_TASKS_BEFORE_TIDYING = 64
-_ROUNDS_TO_DIE = 200
 _context_of = attrgetter("_context")
 """Of a handle: in which realm its callback runs. asyncio has it, and shows it from Python 3.12 on."""
 
 
 class NothingWillHappen(RuntimeError):
     """Every task waits for something that no timer will bring."""
-
-
-class Realm:
-    """What one process of the world has running.
-
-    `on_death` is told of its end by kill, before its tasks are; `over` is set however it ends.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.alive = True
-        self.over = asyncio.Event()
-        self.on_death: list[Callable[[], None]] = []
-        self._tasks: dict[_Task, None] = {}
-        self._tidy_at = _TASKS_BEFORE_TIDYING
-        self._context = contextvars.Context()
-        self._context.run(_realm.set, self)
-
-    def context(self) -> contextvars.Context:
-        """To run a callback or a task as a part of this realm."""
-        return self._context.copy()
-
-    def call(self, function: Callable[..., T], *arguments: object) -> T:
-        """Now, as this process."""
-        return self.context().run(function, *arguments)
-
-    def add(self, task: "_Task") -> None:
-        self._tasks[task] = None
-        if len(self._tasks) > self._tidy_at:
-            self._tasks = {task: None for task in self._tasks if not task.done()}
-            self._tidy_at = max(_TASKS_BEFORE_TIDYING, 2 * len(self._tasks))
-
-    def end(self) -> None:
-        """From now on nothing that it does reaches the world."""
-        if self.alive:
-            self.alive = False
-            self.over.set()
-            for told in self.on_death:
-                told()
-
-    async def kill(self) -> None:
-        """Nothing of it runs any more."""
-        self.end()
-        for _ in range(_ROUNDS_TO_DIE):
-            left = [task for task in self._tasks if not task.done()]
-            if not left:
-                return
-            for task in left:
-                task.cancel()
-            await asyncio.sleep(0)
-        raise RuntimeError(f"{self.name} does not die: {[task.get_name() for task in self._tasks if not task.done()]}")
-
-
-_realm: contextvars.ContextVar[Realm | None] = contextvars.ContextVar("realm", default=None)
 
 
 class _Task(asyncio.Task[Any]):
@@ -149,7 +95,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _make(self, loop: asyncio.AbstractEventLoop, work: Any, context: Any = None) -> "asyncio.Task[Any]":
         self._tasks_made += 1
         task = _Task(self._tasks_made, work, loop=loop, context=context)
-        realm = _realm.get() if context is None else context.get(_realm)
+        realm = current_realm.get() if context is None else context.get(current_realm)
         if realm is not None:
             realm.add(task)
         return task
@@ -206,7 +152,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
                     self._count_step(handle)
 
     def _count_step(self, handle: asyncio.Handle) -> None:
-        realm: Realm | None = _context_of(handle).get(_realm)
+        realm: Realm | None = _context_of(handle).get(current_realm)
         if realm is None or realm not in self._doomed:
             return
         self._doomed[realm] -= 1
@@ -232,7 +178,7 @@ def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, T]]) -> T:
 
 async def _nothing_left(loop: VirtualLoop) -> None:
     """The end of the world, for all that is still under way."""
-    for _ in range(_ROUNDS_TO_DIE):
+    for _ in range(ROUNDS_TO_DIE):
         left = asyncio.all_tasks(loop) - {asyncio.current_task()}
         if not left:
             return

@@ -11,10 +11,10 @@ from typing import Protocol
 
 from sbc_daemon.answers import Answer, Failure
 from sbc_daemon.hub_answers import read_answer, read_batch_answer
-from simulation.faults import Dice, Faults, between
+from simulation.faults import Dice, between
+from simulation.ground import Ground
 from simulation.loop import VirtualLoop
 from simulation.transport import Response, job_path, request
-from simulation.truth import Truth
 
 CONNECT_SECONDS = 3.0
 TIMEOUT_SECONDS = 15.0
@@ -82,12 +82,10 @@ class Host(Protocol):
 class Network:
     """Of one world. `shut` is how the way is closed for now, if it is: refused or silent."""
 
-    def __init__(self, loop: VirtualLoop, faults: Faults, rates: Mapping[str, float], truth: Truth) -> None:
-        self.loop = loop
-        self.faults = faults
-        self.truth = truth
+    def __init__(self, ground: Ground) -> None:
+        self.ground = ground
         self.shut = ""
-        self.dice = Dice(faults, "network", KINDS, rates)
+        self.dice = Dice(ground.faults, "network", KINDS)
 
 
 class Route:
@@ -99,12 +97,12 @@ class Route:
         self._host = host
 
     async def post(self, job_id: str, body: bytes) -> Answer:
-        self._network.truth.sending(job_id, body)
+        self._network.ground.truth.sending(job_id, body)
         return await self._ask(request(job_path(job_id), body), (job_id,), read_answer)
 
     async def post_batch(self, messages: Sequence[tuple[str, bytes]]) -> Answer:
         for job_id, body in messages:
-            self._network.truth.sending(job_id, body)
+            self._network.ground.truth.sending(job_id, body)
         body = b'{"updates":[' + b",".join(body for _, body in messages) + b"]}"
         job_ids = [job_id for job_id, _ in messages]
         return await self._ask(request("telemetry/batch", body), job_ids, partial(read_batch_answer, job_ids=job_ids))
@@ -115,13 +113,13 @@ class Route:
     async def close(self) -> None: ...
 
     async def _ask(self, data: bytes, job_ids: Sequence[str], read: _Read) -> Answer:
-        network, loop = self._network, self._network.loop
+        network, loop = self._network, self._network.ground.loop
         if network.shut == "silent":
-            network.truth.story.note("connection swallowed")
+            network.ground.story.note("connection swallowed")
             await asyncio.sleep(CONNECT_SECONDS)
             return _failed("unreachable", f"no connection within {CONNECT_SECONDS:g} s")
         if network.shut or self._host.refuses:
-            network.truth.story.note("connection refused")
+            network.ground.story.note("connection refused")
             await asyncio.sleep(0.001)
             return _failed("unreachable", "connection refused")
         chance = network.dice.chance
@@ -139,12 +137,12 @@ class Route:
 
     def _send(self, exchange: Exchange) -> None:
         """On its way, with what happens to it there."""
-        network, loop = self._network, self._network.loop
+        network, loop = self._network, self._network.ground.loop
         chance = network.dice.chance
         there = 0.0005 + 0.004 * chance.random()
         fault = network.dice.throw()
         if fault:
-            network.faults.note(fault, exchange.job_ids[0] if exchange.job_ids else "")
+            network.ground.faults.note(fault, exchange.job_ids[0] if exchange.job_ids else "")
         if fault == "request lost":
             loop.call_later(there, exchange.broken, loop)
             return

@@ -5,49 +5,35 @@ and after a reconnect everything that is known comes first. Figures are sent whe
 """
 
 import asyncio
-import random
 from functools import reduce
 
 import msgspec
-from msgspec import Struct
 
 from sbc_daemon.client_wire import Fields, ended_so, lines, merged, unsaid
-from simulation.faults import Faults, between
-from simulation.sidecar_host import Channel, Program, SidecarHost
-from simulation.story import Story
-from simulation.truth import Change, Truth
+from simulation.backups import Backup
+from simulation.channel import Channel
+from simulation.faults import between
+from simulation.ground import Ground
+from simulation.programs import Program
+from simulation.sidecar_host import SidecarHost
+from simulation.truth import Change
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 
 
-class Backup(Struct, frozen=True):
-    """One job as it is meant to go. `ending` is completed, failed, or dies; `pace_seconds` lies between two reports."""
-
-    job_id: str
-    begins: float
-    seconds: float
-    pace_seconds: float
-    disk_bytes: tuple[int, ...]
-    phases: tuple[str, ...]
-    ending: str
-    attached: bool
-    by_disk: bool
-    mishaps: float
-
-
 class Producer:
     """The process of one backup. `hurry`: the world comes to its end, and so does the backup."""
 
-    def __init__(self, backup: Backup, pid: int, host: SidecarHost, faults: Faults, truth: Truth, story: Story) -> None:
+    def __init__(self, ground: Ground, backup: Backup, pid: int, host: SidecarHost) -> None:
         self.backup = backup
         self.hurry = False
         self.done = False
         self._host = host
-        self._faults = faults
-        self._truth = truth
-        self._story = story
-        self._chance = faults.stream(f"producer {backup.job_id}")
+        self._faults = ground.faults
+        self._truth = ground.truth
+        self._story = ground.story
+        self._chance = ground.faults.stream(f"producer {backup.job_id}")
         self._program = Program(pid, attachable=self._chance.random() < 0.9)
         self._channel: Channel | None = None
         self._waiting: dict[int, Fields] = {}
@@ -172,7 +158,11 @@ class Producer:
         end = fields.get("status", "") if fields.get("status") in ("completed", "failed") else ""
         self._truth.said(self.backup.job_id, fields.get("current_phase", ""), end, most)
         if "ack" in fields:
-            self._story.note("said", self.backup.job_id, (fields["ack"], fields.get("current_phase"), end, most))
+            self._story.note(
+                "said its end" if end else "said",
+                self.backup.job_id,
+                (fields["ack"], fields.get("current_phase"), end, most),
+            )
 
     async def _keep_talking(self) -> None:
         """Connect whenever there is no connection, waiting longer each time."""
@@ -223,21 +213,3 @@ class Producer:
             self._truth.acknowledge(self.backup.job_id, said)
         else:
             self._story.note("refused", self.backup.job_id, str(answer.get("error")))
-
-
-def planned(chance: random.Random, job_id: str, within: float, mishaps: float) -> Backup:
-    """A backup as they come, that begins within this time."""
-    phases = ("snapshot", "transferring", "verifying", "finalizing")[: chance.choice((3, 3, 4))]
-    disks = tuple(chance.randrange(1 << 30, 1 << 40) for _ in range(chance.choice((1, 1, 2, 3))))
-    return Backup(
-        job_id=job_id,
-        begins=chance.uniform(0.0, within * 0.4),
-        seconds=within * chance.uniform(0.15, 0.6),
-        pace_seconds=max(1.0, between(chance, 1.0, 30.0)),
-        disk_bytes=disks,
-        phases=phases,
-        ending=chance.choice(("completed", "completed", "completed", "failed", "dies")),
-        attached=chance.random() < 0.7,
-        by_disk=chance.random() < 0.6,
-        mishaps=mishaps,
-    )

@@ -9,143 +9,18 @@ from sbc_daemon.conversation import Conversation
 from sbc_daemon.hub_link import HubLink
 from sbc_daemon.hub_routes import HubRoutes
 from sbc_daemon.outbox_memory import MemoryDisk, MemoryOutbox
-from sbc_daemon.processes import Peer, Process, Unattachable
+from sbc_daemon.processes import Peer
+from simulation.channel import Channel
 from simulation.clocks import MachineClock
 from simulation.disk import Disk, DiskOutbox
-from simulation.faults import Faults
+from simulation.ground import Ground
 from simulation.hub_host import Silence
-from simulation.loop import Realm, VirtualLoop
 from simulation.network import Route
-from simulation.story import Story
-from simulation.truth import Truth
+from simulation.programs import Program, Programs
+from simulation.realm import Realm
 from telemetry_common.lifecycle import Lifecycle
 
 UID = 1000
-
-
-class Program:
-    """A process on the client that can be attached to."""
-
-    def __init__(self, pid: int, *, attachable: bool = True) -> None:
-        self.pid = pid
-        self.attachable = attachable
-        self.alive = True
-        self._watchers: list[Callable[[], None]] = []
-
-    def ends(self) -> None:
-        self.alive = False
-        watchers, self._watchers = self._watchers, []
-        for tell in watchers:
-            tell()
-
-    def watched(self, tell: Callable[[], None]) -> None:
-        self._watchers.append(tell)
-
-
-class _Held:
-    """Implements `processes.Process` over a program, for one life of the sidecar."""
-
-    def __init__(self, program: Program, realm: Realm, loop: VirtualLoop) -> None:
-        self.pid = program.pid
-        self._program = program
-        self._realm = realm
-        self._loop = loop
-        self._closed = False
-
-    def ended(self) -> bool:
-        return not self._program.alive
-
-    def on_end(self, callback: Callable[[], None]) -> None:
-        def tell() -> None:
-            if self._realm.alive and not self._closed:
-                self._realm.call(self._loop.call_soon, callback)
-
-        if self._program.alive:
-            self._program.watched(tell)
-        else:
-            tell()
-
-    def close(self) -> None:
-        self._closed = True
-
-
-class _Processes:
-    def __init__(self, realm: Realm, loop: VirtualLoop) -> None:
-        self._realm = realm
-        self._loop = loop
-
-    def behind(self, peer: Peer) -> Process:
-        program = peer.handle
-        if not isinstance(program, Program):
-            raise TypeError("a connection is made by a program")
-        if not program.attachable:
-            raise Unattachable("its process lives in another PID namespace")
-        return _Held(program, self._realm, self._loop)
-
-    def named_by(self, pidfd: int) -> Process:
-        raise Unattachable("there are no descriptors in this world")
-
-
-class Channel:
-    """One producer's connection: what it writes is read a moment later, what is not read when the daemon dies is gone.
-
-    `heard` is called with each answer, `broken` once when the connection is no more.
-    """
-
-    def __init__(self, host: "SidecarHost", realm: Realm, program: Program) -> None:
-        self.open = True
-        self.heard: Callable[[bytes], None] = lambda answer: None
-        self.broken: Callable[[], None] = lambda: None
-        self._host = host
-        self._realm = realm
-        self._unread: list[tuple[bytes, Callable[[], None]]] = []
-        self._reading = False
-        self._conversation: Conversation = realm.call(host.converse, Peer(UID, program.pid, program), self._answer)
-
-    def write(self, line: bytes, read: Callable[[], None]) -> None:
-        """`read` is called when the daemon takes it in, just before."""
-        self._unread.append((line, read))
-        if not self._reading:
-            self._reading = True
-            self._host.loop.call_later(self._host.chance.random() * 0.002, self.take)
-
-    def take(self) -> None:
-        """The daemon reads all that is there."""
-        self._reading = False
-        if not self.open or not self._realm.alive:
-            return
-        lines, self._unread = self._unread, []
-        for _, read in lines:
-            read()
-        if lines:
-            self._realm.call(self._conversation.feed, b"".join(line for line, _ in lines))
-            self._realm.call(self._conversation.catch_up)
-
-    def close(self) -> None:
-        """By the producer, or because its process is gone: what it had written is still read."""
-        self.take()
-        self._end()
-        if self._realm.alive:
-            self._realm.call(self._conversation.finish)
-            self._realm.call(self._conversation.close)
-
-    def cut(self) -> None:
-        """The daemon is gone, or closes it."""
-        if self.open:
-            self._end()
-            self._host.loop.call_soon(self.broken)
-
-    def _end(self) -> None:
-        self.open = False
-        self._host.channels.pop(self, None)
-
-    def _answer(self, answer: bytes) -> None:
-        if self.open and self._realm.alive:
-            self._host.loop.call_soon(self._hand_over, answer)
-
-    def _hand_over(self, answer: bytes) -> None:
-        """An answer in the socket can be read also when its writer is dead by then."""
-        self.heard(answer)
 
 
 class SidecarHost:
@@ -153,27 +28,24 @@ class SidecarHost:
 
     def __init__(
         self,
-        loop: VirtualLoop,
+        ground: Ground,
+        clock: MachineClock,
         routes: Sequence[Route],
         disk: Disk,
-        clock: MachineClock,
-        faults: Faults,
-        story: Story,
-        truth: Truth,
         on_death: Callable[[str], None],
-        twin: Callable[[int, MemoryDisk], MemoryOutbox] = MemoryOutbox,
-        max_outbox_bytes: int = 64 << 20,
+        twin: Callable[[int, MemoryDisk], MemoryOutbox],
+        max_outbox_bytes: int,
     ) -> None:
-        self.loop = loop
+        self.loop = ground.loop
         self.disk = disk
         self.clock = clock
-        self.chance = faults.stream("sidecar")
+        self.chance = ground.faults.stream("sidecar")
         self.channels: dict[Channel, None] = {}
         self.sidecar: Sidecar | None = None
         self._routes = routes
-        self._faults = faults
-        self._story = story
-        self._truth = truth
+        self._faults = ground.faults
+        self._story = ground.story
+        self._truth = ground.truth
         self._on_death = on_death
         self._twin = twin
         self._max_bytes = max_outbox_bytes
@@ -261,7 +133,7 @@ class SidecarHost:
         hub: HubLink = HubRoutes(self._routes)
         jitter = self._faults.stream(f"jitter {self._truth.lives}")
         lifecycle = Lifecycle(Silence(), self.clock)
-        processes = _Processes(realm, self.loop)
+        processes = Programs(realm, self.loop)
         sidecar = await Sidecar.opened(SidecarSettings(), self.clock, outbox, hub, processes, lifecycle, rng=jitter)
         sidecar.attachments.read_all = self._read_all
         self.sidecar = sidecar

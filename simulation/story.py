@@ -1,5 +1,6 @@
 """What happened, event by event: hashed, so that two runs can be compared to the byte, and kept to be read."""
 
+import asyncio
 import hashlib
 from collections import deque
 from collections.abc import Callable
@@ -26,25 +27,28 @@ class Violation(Struct, frozen=True):
 class Story:
     """`note` is called with plain values only: what is hashed must not have an address in it.
 
-    `violation` is the first one, `violated` is called with it.
+    `violation` is the first one; `violated` is called then.
     """
 
-    def __init__(self, loop: VirtualLoop) -> None:
+    def __init__(self, loop: VirtualLoop, violated: Callable[[], None]) -> None:
         self._loop = loop
         self._hash = hashlib.blake2b(digest_size=16)
         self._general: deque[Event] = deque(maxlen=_KEPT_OF_ALL)
         self._of_jobs: dict[str, deque[Event]] = {}
         self.events = 0
         self.violation: Violation | None = None
-        self.violated: Callable[[], None] = lambda: None
+        self._violated = violated
+        self._awaited: dict[str, asyncio.Event] = {}
 
     def violate(self, invariant: str, job: str, detail: str) -> None:
         self.note(f"VIOLATION of: {invariant}", job, detail)
         if self.violation is None:
             self.violation = Violation(invariant, job, detail, self._loop.now)
-            self.violated()
+            self._violated()
 
     def note(self, what: str, job: str = "", more: object = "") -> None:
+        if what in self._awaited:
+            self._awaited.pop(what).set()
         event = (self._loop.now, job, what, more)
         self.events += 1
         self._hash.update(repr(event).encode())
@@ -55,6 +59,10 @@ class Story:
             kept.append(event)
         else:
             self._general.append(event)
+
+    async def next(self, what: str) -> None:
+        """Until this is noted."""
+        await self._awaited.setdefault(what, asyncio.Event()).wait()
 
     def digest(self) -> str:
         return self._hash.hexdigest()

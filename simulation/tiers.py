@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from simulation.world import Outcome
+from simulation.runs import Outcome
 
-COMMIT = (*(f"storm:{number}" for number in range(310)), *(f"long:{number}" for number in range(22)))
+COMMIT = (*(f"storm:{number}" for number in range(520)), *(f"long:{number}" for number in range(22)))
 """300 virtual hours and 200,000 faults in all."""
 _KEPT = Path(__file__).with_name("kept_seeds.txt")
 _STORMS_BETWEEN_LONGER_ONES = 20

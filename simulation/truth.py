@@ -11,13 +11,13 @@ from msgspec import Struct
 
 from sbc_daemon.outbox_memory import MemoryDisk
 from simulation.clocks import MachineClock
-from simulation.loop import Realm, VirtualLoop
+from simulation.ears import Ears
+from simulation.loop import VirtualLoop
+from simulation.realm import Realm
 from simulation.story import Story
 from telemetry_common.contract import FINAL
 
 NUMBERS = "no number is used that is above the ceiling on the disk"
-UNNOTICED_SECONDS = 7.0
-"""For so long a hub may not know that its database is away: it adds what it has listened to every 5 s."""
 
 
 class Change(Struct, frozen=True):
@@ -81,62 +81,6 @@ class JobTruth:
 
     def may_be(self, status: str) -> bool:
         return self.foreign or any(end.status == status for end in self.ends)
-
-
-class Ears:
-    """For how long somebody could have heard.
-
-    `sharp` counts every moment in which a hub listened and had no reason to doubt its database: no hub may count more.
-    `dull` leaves out what lies around every disturbance: any hub must count at least that.
-    """
-
-    def __init__(self, loop: VirtualLoop) -> None:
-        self._loop = loop
-        self._open = 0
-        self._unknowing_until = float("inf")
-        self._since = 0.0
-        self._sharp = 0.0
-        self._dull = 0.0
-        self._deaf_until = 0.0
-
-    def opened(self) -> None:
-        self._count()
-        self._open += 1
-        self.disturbed()
-
-    def closed(self) -> None:
-        self._count()
-        self._open -= 1
-        self.disturbed()
-
-    def database(self, *, there: bool) -> None:
-        self._count()
-        self._unknowing_until = float("inf") if there else self._loop.now + UNNOTICED_SECONDS
-        self.disturbed()
-
-    def disturbed(self, seconds: float = 15.0) -> None:
-        """Something failed: what a hub has counted lately, or counts now, may be dropped."""
-        self._count()
-        self._dull -= 10.0
-        self._deaf_until = max(self._deaf_until, self._loop.now + seconds)
-
-    @property
-    def sharp(self) -> float:
-        self._count()
-        return self._sharp
-
-    @property
-    def dull(self) -> float:
-        self._count()
-        return self._dull
-
-    def _count(self) -> None:
-        now = self._loop.now
-        if self._open > 0:
-            self._sharp += max(0.0, min(now, self._unknowing_until) - self._since)
-        if self._open > 0 and self._unknowing_until == float("inf"):
-            self._dull += max(0.0, now - max(self._since, self._deaf_until))
-        self._since = now
 
 
 class _Sent(Struct):
@@ -207,7 +151,8 @@ class Truth:
         if message.status in FINAL:
             moment = self._client.moment()
             job.sendings.append(Sending(message.seq, self._loop.now, self._client.stepped, moment.boot_id))
-        self.story.note("sent", job_id, (message.seq, message.status, message.bytes_transferred))
+        what = "sent its end" if message.status in FINAL else "sent"
+        self.story.note(what, job_id, (message.seq, message.status, message.bytes_transferred))
         if message.bytes_transferred > job.most_bytes and not job.foreign:
             self.story.violate(
                 "nothing appears that was never said", job_id, f"{message.bytes_transferred} of {job.most_bytes} bytes"

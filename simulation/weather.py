@@ -5,6 +5,7 @@ One event after the other, at times that the seed decides; most last for a while
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from simulation.faults import between
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 _BACKUPS_DIE_TOO = 0.3
 _MOST_STEPS = 400
+_MOMENTS = ("acknowledged", "said its end", "sent its end", "sent", "stored")
+"""When most is at stake: half of all deaths wait for one of these."""
+_LONGEST_WAIT_SECONDS = 120.0
 _MOST_TRANSACTIONS = 30
 _LARGEST_STEP_SECONDS = 6 * 3600.0
 _LONGEST_HOLD_SECONDS = 1200.0
@@ -52,6 +56,13 @@ class Weather:
             kind = self._chance.choices(self._kinds, self._weights)[0]
             self._world.loop.spawn(self._strike(kind), kind)
 
+    async def _moment(self) -> None:
+        """For a death to come."""
+        if self._chance.random() < 0.5:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LONGEST_WAIT_SECONDS):
+                    await self._world.story.next(self._chance.choice(_MOMENTS))
+
     async def _strike(self, kind: str) -> None:
         event: Coroutine[None, None, None] = getattr(self, "_" + kind.replace(" ", "_"))()
         await event
@@ -68,11 +79,12 @@ class Weather:
 
     async def _hub_killed(self) -> None:
         hub = self._hub()
-        if not hub.up:
+        await self._moment()
+        if not hub.up or self._world.faults.healed:
             return
         self._world.faults.note("hub killed", more=hub.name)
-        hub.refuses = self._chance.random() < 0.5
         await hub.kill(self._steps())
+        hub.refuses = self._chance.random() < 0.5 and not self._world.faults.healed
         await asyncio.sleep(self._length() if self._chance.random() < 0.5 else 0.1)
         hub.refuses = False
         hub.start()
@@ -95,7 +107,8 @@ class Weather:
 
     async def _sidecar_dies(self, kind: str, *, power_cut: bool) -> None:
         sidecar = self._world.sidecar
-        if not sidecar.up:
+        await self._moment()
+        if not sidecar.up or self._world.faults.healed:
             return
         self._world.faults.note(kind)
         await sidecar.kill(self._steps(), power_cut=power_cut)

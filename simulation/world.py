@@ -1,27 +1,22 @@
 """The world put together, lived through from its seed, healed, and judged."""
 
 import asyncio
-import logging
-from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
 
-from msgspec import Struct
-
+from simulation.backups import planned
 from simulation.clocks import MachineClock
-from simulation.controls import NONE, Control
+from simulation.controls import Control
 from simulation.database import Server
 from simulation.disk import Disk
 from simulation.faults import Faults
+from simulation.ground import Ground
 from simulation.hub_host import HubHost
 from simulation.invariants import DIED, STUCK, Judge
 from simulation.loop import VirtualLoop
-from simulation.loop import run as run_loop
 from simulation.network import Network, Route
-from simulation.plans import Plan, plan
-from simulation.producers import Producer, planned
+from simulation.plans import Plan
+from simulation.producers import Producer
 from simulation.sidecar_host import SidecarHost
-from simulation.story import Story, Violation
+from simulation.story import Story
 from simulation.truth import Truth
 from simulation.weather import Weather
 
@@ -30,49 +25,30 @@ _SETTLED_WITHIN_SECONDS = 3600.0
 _LAST_SWEEPS_SECONDS = 420.0
 _LATE_ARRIVALS = 10
 """Of requests that the network still has: each makes its job audible once more."""
-_LOGGERS = ("sha_daemon", "sbc_daemon", "telemetry_common", "asyncio", "aiohttp")
-
-
-class Outcome(Struct, frozen=True, kw_only=True):
-    """Of one run. `digest` is that of every event; `story` is the job's that a violation was about."""
-
-    seed: str
-    digest: str
-    seconds: float
-    faults: Mapping[str, int]
-    events: int
-    commits: int
-    acknowledged: int
-    violation: Violation | None
-    story: list[str]
 
 
 class World:
     def __init__(self, loop: VirtualLoop, plan: Plan, control: Control) -> None:
         self.loop = loop
         self.plan = plan
-        self.story = Story(loop)
         self.over = asyncio.Event()
         self.healed_at = 0.0
-        self.story.violated = self.over.set
-        self.faults = Faults(plan.seed, plan.rates, self.story)
         self.client_clock = MachineClock(loop)
+        self.story = Story(loop, self.over.set)
+        self.faults = Faults(plan.seed, plan.rates, self.story)
         self.truth = Truth(loop, self.story, self.client_clock)
-        self.server = Server(loop, MachineClock(loop), self.faults, plan.rates, self.truth)
-        self.judge = Judge(loop, self.server, self.truth, self.story)
+        ground = self.ground = Ground(loop, self.faults, self.story, self.truth)
+        self.server = Server(ground, MachineClock(loop))
+        self.judge = Judge(ground, self.server)
         self.hubs = [
-            HubHost(loop, f"hub {n}", self.server, self.faults, self.truth, self.story, self.judge.answered, self._died)
-            for n in range(1, plan.hubs + 1)
+            HubHost(ground, f"hub {n}", self.server, self.judge.answered, self._died) for n in range(1, plan.hubs + 1)
         ]
-        self.network = Network(loop, self.faults, plan.rates, self.truth)
+        self.network = Network(ground)
         self.sidecar = SidecarHost(
-            loop,
-            [Route(self.network, f"http://hub-{n}", hub) for n, hub in enumerate(self.hubs, 1)],
-            Disk(loop, self.faults, plan.rates),
+            ground,
             self.client_clock,
-            self.faults,
-            self.story,
-            self.truth,
+            [Route(self.network, f"http://hub-{n}", hub) for n, hub in enumerate(self.hubs, 1)],
+            Disk(ground),
             self._died,
             control.outbox,
             plan.max_outbox_bytes,
@@ -82,7 +58,7 @@ class World:
     def _producer(self, number: int) -> Producer:
         chance = self.faults.stream(f"backup {number}")
         backup = planned(chance, f"job-{number}", self.plan.seconds, self.plan.mishaps)
-        return Producer(backup, 1000 + number, self.sidecar, self.faults, self.truth, self.story)
+        return Producer(self.ground, backup, 1000 + number, self.sidecar)
 
     def _died(self, reason: str) -> None:
         self.story.violate(DIED, "", reason)
@@ -185,52 +161,3 @@ class World:
             if quiet >= _LAST_SWEEPS_SECONDS:
                 return
             await asyncio.sleep(_LAST_SWEEPS_SECONDS - quiet)
-
-
-Besides = Callable[[World], Coroutine[None, None, None]]
-
-
-def run(seed: str, control: Control = NONE) -> Outcome:
-    """Live through the world of this seed. Raises ValueError for what is no seed."""
-    return run_plan(plan(seed), control)
-
-
-def run_plan(plan: Plan, control: Control = NONE, besides: Besides | None = None) -> Outcome:
-    """`besides` is what else happens in this world."""
-
-    async def main(loop: VirtualLoop) -> World:
-        world = World(loop, plan, control)
-        if besides is not None:
-            loop.spawn(besides(world), "besides")
-        await world.live()
-        return world
-
-    with _quiet(), control.applied():
-        world = run_loop(main)
-    violation = world.story.violation
-    return Outcome(
-        seed=plan.seed,
-        digest=world.story.digest(),
-        seconds=world.loop.now,
-        faults=Counter(world.faults.counts),
-        events=world.story.events,
-        commits=world.judge.checks,
-        acknowledged=world.truth.acknowledgements,
-        violation=violation,
-        story=world.story.of(violation.job) if violation else [],
-    )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The daemons' journals are of no interest: the story has what matters of them."""
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
-    before = [(logger.level, logger.propagate) for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL + 1)
-        yield
-    finally:
-        for logger, (level, propagate) in zip(loggers, before, strict=True):
-            logger.setLevel(level)
-            logger.propagate = propagate

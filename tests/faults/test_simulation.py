@@ -10,8 +10,9 @@ from msgspec import structs
 from simulation.__main__ import report
 from simulation.clocks import EPOCH
 from simulation.plans import plan
+from simulation.runs import run, run_plan
 from simulation.tiers import COMMIT, Totals, kept
-from simulation.world import World, run, run_plan
+from simulation.world import World
 from tests.faults.conftest import Note
 
 PARTS = 10

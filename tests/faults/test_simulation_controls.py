@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import pytest
 
 from simulation.controls import CONTROLS, Control
+from simulation.runs import run
 from simulation.story import Violation
 from simulation.tiers import COMMIT
-from simulation.world import run
 
-MOST_WORLDS = 60
+MOST_WORLDS = 200
 
 
 def broken(control: Control) -> Iterator[Violation]:
