@@ -9,7 +9,7 @@ from sha_daemon import batch, receiving, receiving_batch, silence, transitions, 
 from sha_daemon.batch import Outcome as Stored
 from sha_daemon.ingest import Ingest
 from sha_daemon.records import Job
-from testbed.memory_database import MemorySession
+from testbed.memory_session import MemorySession
 from testbed.memory_tables import Listening, as_stored
 
 Patch = tuple[object, str, object]

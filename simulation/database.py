@@ -100,10 +100,11 @@ class Server:
     def harms(self, job_id: str) -> bool:
         """Whether the server does something to this job that its sender may be told of by a 500."""
         since = max(self._let_go.get(job_id, float("-inf")), self._deadlock_at)
-        return job_id in (self._held, self._refused) or self.loop.now - since < _HARMS_FOR_SECONDS
+        return self.grips(job_id) or self.loop.now - since < _HARMS_FOR_SECONDS
 
-    def holds(self, job_id: str) -> bool:
-        return job_id == self._held
+    def grips(self, job_id: str) -> bool:
+        """Whether nobody can change this job for now: it is held, or refused."""
+        return job_id in (self._held, self._refused)
 
     def _note_let_go(self, job_id: str | None) -> None:
         if job_id is not None:

@@ -150,7 +150,7 @@ class Judge:
         for view in self._server.tables.jobs.values():
             job, truth = view.job, self._truth.job(view.job.job_id)
             heard = truth.heard_at is not None and job.heard_us is not None
-            if job.status != "running" or not heard or self._server.holds(job.job_id):
+            if job.status != "running" or not heard or self._server.grips(job.job_id):
                 continue
             silence = dull - truth.heard_by_dull
             if silence > FAIL_SECONDS + SWEEP_SECONDS + _SLACK_SECONDS:

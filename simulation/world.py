@@ -21,6 +21,8 @@ from simulation.truth import Truth
 from simulation.weather import Weather
 
 _LOOK_SECONDS = 30.0
+_LATEST_JOB_SECONDS = 12 * 3600.0
+"""A message of a job that the hub does not know is kept for a day."""
 _SETTLED_WITHIN_SECONDS = 3600.0
 _LAST_SWEEPS_SECONDS = 420.0
 _LATE_ARRIVALS = 10
@@ -101,7 +103,9 @@ class World:
             hub.start()
         self.sidecar.start()
         for producer in self.producers:
-            late = self.plan.seconds * chance.random() * 0.5 if chance.random() < self.plan.late_jobs else -1.0
+            late = -1.0
+            if chance.random() < self.plan.late_jobs:
+                late = chance.random() * min(0.5 * self.plan.seconds, _LATEST_JOB_SECONDS)
             at = max(0.0, producer.backup.begins + late)
             self.loop.call_later(at, self._create, producer.backup.job_id)
             self.loop.spawn(producer.run(), producer.backup.job_id)

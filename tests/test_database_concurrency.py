@@ -40,7 +40,7 @@ def said(seq: int, status: str = "running", **values: object) -> Work[str | None
     arrival = Arrival("job-1", convert({"status": status, "seq": seq} | values, Update), AT)
 
     def taken(session: Session) -> str | None:
-        outcome: Outcome = apply(session, [arrival], [], 60)[0]
+        outcome: Outcome = apply(session, [arrival], [], lambda listened_us: max(listened_us, 60))[0]
         return "revived" if outcome.revived_after is not None else outcome.result
 
     return taken

@@ -94,4 +94,4 @@ def done(troubled: Stored) -> bool:
 def said(seq: int, **values: object) -> Callable[[Session], Outcome]:
     """A message about job-1, as the hub takes it."""
     arrival = Arrival("job-1", convert({"status": "running", "seq": seq} | values, Update), AT)
-    return lambda session: apply(session, [arrival], [], 10)[0]
+    return lambda session: apply(session, [arrival], [], lambda listened_us: max(listened_us, 10))[0]
