@@ -59,7 +59,12 @@ def test_of_two_threads_that_end_a_job_one_does(sidecar: ProducersSocket) -> Non
             end.start()
         for end in ends:
             end.join()
-    assert sum(line.get("status") in ("completed", "failed") for line in sidecar.lines) == 20
+
+    def ends_said(lines: list[Line]) -> int:
+        return sum(line.get("status") in ("completed", "failed") for line in lines)
+
+    sidecar.wait_for(lambda said: ends_said(said) >= 20)
+    assert ends_said(sidecar.lines) == 20
 
 
 def test_a_signals_handler_may_report_from_within_a_report(sidecar: ProducersSocket) -> None:
