@@ -4,9 +4,8 @@ What is written and not synced is on the disk as long as the machine has power: 
 power cut takes an arbitrary part of it from the end.
 """
 
-import asyncio
-from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from sbc_daemon.message import Message
@@ -15,8 +14,11 @@ from sbc_daemon.outbox_memory import MemoryDisk, MemoryOutbox
 from simulation.faults import Dice, between
 from simulation.ground import Ground
 from simulation.realm import Realm
+from simulation.worker import Worker
 
 T = TypeVar("T")
+Work = tuple[Callable[[], Coroutine[Any, Any, Any]], bool]
+"""What the twin does, and whether it writes."""
 KINDS = ("disk full", "disk error", "disk slow")
 _TEXTS = {"disk full": "the disk is full", "disk error": "disk I/O error"}
 
@@ -56,19 +58,13 @@ class Disk:
         raise RuntimeError("the twin waits for something")
 
 
-class DiskOutbox:
-    """Implements `outbox.Outbox` for one process: one piece of work after the other, in the order of the calls."""
+class DiskOutbox(Worker[Work]):
+    """Implements `outbox.Outbox` for one process."""
 
     def __init__(self, disk: Disk, realm: Realm, twin: MemoryOutbox) -> None:
+        super().__init__(disk.loop, realm, disk.dice.chance)
         self._disk = disk
-        self._loop = disk.loop
-        self._realm = realm
         self._twin = twin
-        self._chance = disk.dice.chance
-        self._waiting: deque[tuple[Callable[[], Coroutine[Any, Any, Any]], asyncio.Future[Any], bool]] = deque()
-        self._under_way: tuple[Callable[[], Coroutine[Any, Any, Any]], asyncio.Future[Any], bool] | None = None
-        self._busy = False
-        realm.on_death.append(self._dies)
 
     async def open(self) -> Opened:
         return await self._on_thread(self._twin.open, writes=False)
@@ -116,50 +112,23 @@ class DiskOutbox:
         await self._on_thread(self._twin.close)
 
     async def _on_thread(self, work: Callable[[], Coroutine[Any, Any, T]], *, writes: bool = True) -> T:
-        done: asyncio.Future[T] = self._loop.create_future()
-        self._waiting.append((work, done, writes))
-        if not self._busy:
-            self._begin()
-        return await done
+        result: T = await self.do((work, writes))
+        return result
 
-    def _begin(self) -> None:
-        self._busy = True
-        self._under_way = self._waiting.popleft()
-        strike = self._disk.dice.throw() if self._under_way[2] else ""
+    def _begun(self, work: Work) -> tuple[float, Callable[[], object]]:
+        strike = self._disk.dice.throw() if work[1] else ""
         if strike:
             self._disk.faults.note(strike)
         slow = between(self._chance, 0.05, 10.0) if strike == "disk slow" else 0.0
-        self._loop.call_later(slow + 0.001 * self._chance.random(), self._execute, strike)
+        return slow + 0.001 * self._chance.random(), partial(self._disk.touch, work[0], strike)
 
-    def _execute(self, strike: str) -> None:
-        if not self._realm.alive or self._under_way is None:
-            return
-        (work, done, _), self._under_way = self._under_way, None
-        try:
-            result, error = self._disk.touch(work, strike), None
-        except Exception as raised:
-            result, error = None, raised
-        self._loop.call_later(0.0001, self._answer, done, result, error)
+    def _way_back(self, error: Exception | None) -> float:
+        return 0.0001
 
-    def _answer(self, done: "asyncio.Future[Any]", result: object, error: Exception | None) -> None:
-        self._busy = False
-        if not self._realm.alive:
-            return
-        if self._waiting:
-            self._begin()
-        if done.done():
-            return
-        if error is not None:
-            done.set_exception(error)
-            done.exception()  # nobody may wait for it any more
-        else:
-            done.set_result(result)
-
-    def _dies(self) -> None:
-        """The thread may have been in the middle of its work: it is done, or it is not."""
-        if self._under_way is None or self._chance.random() < 0.5:
+    def _left_behind(self, work: Work) -> None:
+        if self._chance.random() < 0.5:
             return
         try:
-            self._disk.touch(self._under_way[0], "")
+            self._disk.touch(work[0], "")
         except Exception as error:
             self._disk.faults.note("died in a write that failed", more=type(error).__name__)

@@ -3,7 +3,6 @@
 systemd keeps the listening socket while the daemon is down: who connects then waits for the next one.
 """
 
-import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from sha_daemon.gate import Gate
 from sha_daemon.http_api import application
 from sha_daemon.serving import served
 from simulation.clocks import MachineClock
+from simulation.daemon import Daemon, Silence
 from simulation.database import Client, Server
 from simulation.database_connection import Connection
 from simulation.ground import Ground
@@ -28,16 +28,8 @@ _BACKLOG = 1024
 _STOP_SECONDS = 10.0
 
 
-class Silence:
-    """Instead of systemd, which wants nothing but to listen."""
-
-    def notify(self, state: str) -> None: ...
-
-
-class HubHost:
-    """`on_answer` is called with each answer: to messages of which jobs, its status and content.
-
-    `on_death` is called when the daemon has ended without having been asked to, with the reason."""
+class HubHost(Daemon):
+    """`on_answer` is called with each answer: to messages of which jobs, its status and content."""
 
     def __init__(
         self,
@@ -47,80 +39,21 @@ class HubHost:
         on_answer: Callable[[Sequence[str], int, bytes], None],
         on_death: Callable[[str], None],
     ) -> None:
-        self.loop = ground.loop
-        self.name = name
+        super().__init__(ground, name, on_death)
         self.clock = MachineClock(ground.loop)
         self.refuses = False
-        self.hub: Hub | None = None
         self._server = server
-        self._faults = ground.faults
-        self._truth = ground.truth
-        self._story = ground.story
         self._on_answer = on_answer
-        self._on_death = on_death
-        self._realm: Realm | None = None
-        self._stop = asyncio.Event()
         self._socket = ListeningSocket(self._listening)
         self._heard = False
         self._lines: dict[Line, None] = {}
         self._idle: list[Line] = []
         self._backlog: deque[tuple[float, Exchange]] = deque()
 
-    @property
-    def up(self) -> bool:
-        return self._realm is not None
-
-    def start(self) -> None:
-        """Nothing, if it runs."""
-        if self._realm is not None:
-            return
-        self._story.note(f"{self.name} starts")
-        self._realm = Realm(self.name)
-        self._stop = asyncio.Event()
-        self.loop.spawn(self._life(self._realm), self.name, self._realm)
-
-    async def kill(self, within_steps: int = 0) -> None:
-        """As kill -9 does it; in the midst of its work, when it has taken so many steps more."""
-        if self._realm is not None and within_steps:
-            await self.loop.doom(self._realm, within_steps)
-            if self._faults.healed:
-                return
-        realm, self._realm = self._realm, None
-        if realm is None:
-            return
-        self._socket.factory = None
-        self._deaf()
-        for line in list(self._lines):
-            line.open = False
-            self.lost(line)
-        await realm.kill()
-
-    async def stop(self) -> None:
-        """As systemctl does it. Returns when it has ended."""
-        realm = self._realm
-        self._stop.set()
-        while self._realm is realm and realm is not None:
-            await asyncio.sleep(0.05)
-
-    async def _life(self, realm: Realm) -> None:
-        try:
-            await self._serve(realm)
-        except Exception as error:
-            if realm.alive:
-                self._on_death(f"{self.name} died of {error!r}")
-        realm.over.set()
-        if self._realm is realm:
-            self._realm = None
-            self._deaf()
-            self._story.note(f"{self.name} has stopped")
-
     async def _serve(self, realm: Realm) -> None:
-        """What `main` does, in its order."""
         settings, client = HubSettings(), Client(realm, self.clock)
         lifecycle = Lifecycle(Silence(), self.clock)
-        hub = self.hub = Hub(
-            settings, self.clock, lambda _, purpose: Connection(self._server, client, purpose), lifecycle
-        )
+        hub = Hub(settings, self.clock, lambda _, purpose: Connection(self._server, client, purpose), lifecycle)
         try:
             async with hub.running(None):
                 app = application(hub, Gate())
@@ -138,6 +71,13 @@ class HubHost:
                 await hub.finish(_STOP_SECONDS / 2)
         finally:
             await hub.close()
+
+    def _gone(self) -> None:
+        self._socket.factory = None
+        self._deaf()
+        for line in list(self._lines):
+            line.open = False
+            self.lost(line)
 
     def arrive(self, exchange: Exchange) -> None:
         """A request has come as far as the machine."""

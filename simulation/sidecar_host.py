@@ -1,6 +1,5 @@
 """A machine with a sidecar: the daemon as `sbc_daemon.main` puts it together, its producers and their connections."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 
 from sbc_daemon.app import Sidecar
@@ -12,20 +11,16 @@ from sbc_daemon.outbox_memory import MemoryDisk, MemoryOutbox
 from sbc_daemon.processes import Peer
 from simulation.channel import Channel
 from simulation.clocks import MachineClock
+from simulation.daemon import Daemon, Silence
 from simulation.disk import Disk, DiskOutbox
 from simulation.ground import Ground
-from simulation.hub_host import Silence
 from simulation.network import Route
 from simulation.programs import Program, Programs
 from simulation.realm import Realm
 from telemetry_common.lifecycle import Lifecycle
 
-UID = 1000
 
-
-class SidecarHost:
-    """`on_death` is called when the daemon has ended without having been asked to, with the reason."""
-
+class SidecarHost(Daemon):
     def __init__(
         self,
         ground: Ground,
@@ -36,64 +31,37 @@ class SidecarHost:
         twin: Callable[[int, MemoryDisk], MemoryOutbox],
         max_outbox_bytes: int,
     ) -> None:
-        self.loop = ground.loop
+        super().__init__(ground, "sidecar", on_death)
         self.disk = disk
         self.clock = clock
         self.chance = ground.faults.stream("sidecar")
         self.channels: dict[Channel, None] = {}
         self.sidecar: Sidecar | None = None
         self._routes = routes
-        self._faults = ground.faults
-        self._story = ground.story
-        self._truth = ground.truth
-        self._on_death = on_death
         self._twin = twin
         self._max_bytes = max_outbox_bytes
-        self._realm: Realm | None = None
-        self._stop = asyncio.Event()
         self._ready = False
-
-    @property
-    def up(self) -> bool:
-        return self._realm is not None
 
     def start(self) -> None:
-        """Nothing, if it runs."""
-        if self._realm is not None:
-            return
-        self._story.note("sidecar starts")
-        self._truth.sidecar_begins(self.disk.memory.ceiling, refused=self.disk.refused)
-        self._realm = Realm("sidecar")
-        self._stop = asyncio.Event()
-        self.loop.spawn(self._life(self._realm), "sidecar", self._realm)
+        if not self.up:
+            self._truth.sidecar_begins(self.disk.memory.ceiling, refused=self.disk.refused)
+        super().start()
 
     async def kill(self, within_steps: int = 0, *, power_cut: bool = False) -> None:
-        """As kill -9 does it, or a power cut (then the clocks of the boot begin anew, too).
-
-        In the midst of its work, when it has taken so many steps more.
-        """
-        if self._realm is not None and within_steps:
-            await self.loop.doom(self._realm, within_steps)
-            if self._faults.healed:
-                return
-        realm, self._realm = self._realm, None
-        self._ready = False
-        for channel in list(self.channels):
-            channel.cut()
-        if realm is not None:
-            await realm.kill()
+        """Also by a power cut: then the clocks of the boot begin anew, too."""
+        await super().kill(within_steps)
+        if self.up:
+            return
         self.sidecar = None
         self.disk.process_died()
         if power_cut:
             self.disk.power_cut()
             self.clock.reboot()
 
-    async def stop(self) -> None:
-        """As systemctl does it. Returns when it has ended."""
-        realm = self._realm
-        self._stop.set()
-        while self._realm is realm and realm is not None:
-            await asyncio.sleep(0.05)
+    def _gone(self) -> None:
+        self._ready = False
+        for channel in list(self.channels):
+            channel.cut()
 
     def connect(self, program: Program) -> Channel | None:
         """None while nobody is there to accept."""
@@ -115,20 +83,7 @@ class SidecarHost:
         outbox = (await self.sidecar.report()).outbox
         return outbox.states == outbox.progress == outbox.samples == outbox.in_memory == 0
 
-    async def _life(self, realm: Realm) -> None:
-        try:
-            await self._serve(realm)
-        except Exception as error:
-            if realm.alive:
-                self._on_death(f"sidecar died of {error!r}")
-        realm.over.set()
-        if self._realm is realm:
-            self._realm = None
-            self._ready = False
-            self._story.note("sidecar has stopped")
-
     async def _serve(self, realm: Realm) -> None:
-        """What `main` does, in its order."""
         outbox = DiskOutbox(self.disk, realm, self._twin(self._max_bytes, self.disk.memory))
         hub: HubLink = HubRoutes(self._routes)
         jitter = self._faults.stream(f"jitter {self._truth.lives}")

@@ -10,6 +10,8 @@ COMMIT = (*(f"storm:{number}" for number in range(520)), *(f"long:{number}" for 
 """300 virtual hours and 200,000 faults in all."""
 _KEPT = Path(__file__).with_name("kept_seeds.txt")
 _STORMS_BETWEEN_LONGER_ONES = 20
+_LONG_ONES_BETWEEN_WEEKS = 20
+"""A week takes as long to live through as four hundred storms, which break several times as much."""
 
 
 def kept() -> list[str]:
@@ -24,7 +26,7 @@ def night(begin: int) -> Iterator[str]:
     while True:
         yield from (f"storm:{number + n}" for n in range(_STORMS_BETWEEN_LONGER_ONES))
         yield f"long:{number}"
-        if number % (4 * _STORMS_BETWEEN_LONGER_ONES) == 0:
+        if number % (_STORMS_BETWEEN_LONGER_ONES * _LONG_ONES_BETWEEN_WEEKS) == 0:
             yield f"week:{number}"
         number += _STORMS_BETWEEN_LONGER_ONES
 

@@ -52,9 +52,9 @@ class JobTruth:
     last one that a hub stored, in that life of the sidecar.
 
     `sendings` are the latest messages that told an end. `transits` are for how long its latest arrivals had been on
-    their way. `heard_at` is the last arrival of any message
-    at a hub, `heard_by_dull` the reading of the dull ears then. `heard_by` has that of the sharp ears for each life of
-    a hub, `heard_for_good` the one that is in the database: what a hub could not write down dies with it.
+    their way. `heard_at` is the last arrival of any message at a hub, `heard_by_dull` the reading of the dull ears
+    then. `heard_by` has that of the sharp ears for each life of a hub, `heard_for_good` the one that is in the
+    database: what a hub could not write down dies with it.
     """
 
     def __init__(self, job_id: str) -> None:
@@ -77,10 +77,9 @@ class JobTruth:
         self.heard_by_dull = 0.0
         self.cancelled = False
         self.forsaken = False
-        self.foreign = False
 
     def may_be(self, status: str) -> bool:
-        return self.foreign or any(end.status == status for end in self.ends)
+        return any(end.status == status for end in self.ends)
 
 
 class _Sent(Struct):
@@ -153,7 +152,7 @@ class Truth:
             job.sendings.append(Sending(message.seq, self._loop.now, self._client.stepped, moment.boot_id))
         what = "sent its end" if message.status in FINAL else "sent"
         self.story.note(what, job_id, (message.seq, message.status, message.bytes_transferred))
-        if message.bytes_transferred > job.most_bytes and not job.foreign:
+        if message.bytes_transferred > job.most_bytes:
             self.story.violate(
                 "nothing appears that was never said", job_id, f"{message.bytes_transferred} of {job.most_bytes} bytes"
             )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from simulation.daemon import Daemon
 from simulation.faults import between
 from simulation.hub_host import HubHost
 from simulation.network import Exchange
@@ -51,7 +52,7 @@ class Weather:
         """Until the world heals."""
         while self._kinds:
             await asyncio.sleep(self._chance.expovariate(1 / self._world.plan.calm_seconds))
-            if self._world.faults.healed:
+            if self._healed():
                 return
             kind = self._chance.choices(self._kinds, self._weights)[0]
             self._world.loop.spawn(self._strike(kind), kind)
@@ -67,6 +68,9 @@ class Weather:
         event: Coroutine[None, None, None] = getattr(self, "_" + kind.replace(" ", "_"))()
         await event
 
+    def _healed(self) -> bool:
+        return self._world.faults.healed
+
     def _steps(self) -> int:
         """That a process may still take before it dies: mostly it dies at work. 0 is at once, and mostly at rest."""
         return int(between(self._chance, 1.0, _MOST_STEPS)) if self._chance.random() < 0.8 else 0
@@ -80,23 +84,17 @@ class Weather:
     async def _hub_killed(self) -> None:
         hub = self._hub()
         await self._moment()
-        if not hub.up or self._world.faults.healed:
+        if not hub.up or self._healed():
             return
         self._world.faults.note("hub killed", more=hub.name)
         await hub.kill(self._steps())
-        hub.refuses = self._chance.random() < 0.5 and not self._world.faults.healed
+        hub.refuses = self._chance.random() < 0.5 and not self._healed()
         await asyncio.sleep(self._length() if self._chance.random() < 0.5 else 0.1)
         hub.refuses = False
         hub.start()
 
     async def _hub_restarted(self) -> None:
-        hub = self._hub()
-        if not hub.up:
-            return
-        self._world.faults.note("hub restarted", more=hub.name)
-        await hub.stop()
-        await asyncio.sleep(0.1)
-        hub.start()
+        await self._restart("hub restarted", self._hub())
 
     async def _sidecar_killed(self) -> None:
         await self._sidecar_dies("sidecar killed", power_cut=False)
@@ -108,10 +106,12 @@ class Weather:
     async def _sidecar_dies(self, kind: str, *, power_cut: bool) -> None:
         sidecar = self._world.sidecar
         await self._moment()
-        if not sidecar.up or self._world.faults.healed:
+        if not sidecar.up or self._healed():
             return
         self._world.faults.note(kind)
         await sidecar.kill(self._steps(), power_cut=power_cut)
+        if self._healed():
+            return
         if power_cut and self._chance.random() < _BACKUPS_DIE_TOO:
             for producer in self._world.producers:
                 producer.power_cut()
@@ -119,13 +119,15 @@ class Weather:
         sidecar.start()
 
     async def _sidecar_restarted(self) -> None:
-        sidecar = self._world.sidecar
-        if not sidecar.up:
+        await self._restart("sidecar restarted", self._world.sidecar)
+
+    async def _restart(self, kind: str, daemon: Daemon) -> None:
+        if not daemon.up:
             return
-        self._world.faults.note("sidecar restarted")
-        await sidecar.stop()
+        self._world.faults.note(kind, more=daemon.name)
+        await daemon.stop()
         await asyncio.sleep(0.1)
-        sidecar.start()
+        daemon.start()
 
     async def _outbox_lost(self) -> None:
         """The file is found damaged by the next start: what was acknowledged and not delivered is gone with it."""

@@ -15,7 +15,7 @@ from simulation.tiers import COMMIT, Totals, kept
 from simulation.world import World
 from tests.faults.conftest import Note
 
-PARTS = 10
+PARTS = 20
 DAY = 86_400.0
 OUTAGE_SECONDS = 3 * DAY
 
@@ -56,6 +56,7 @@ def test_what_is_no_seed_is_said_to_be_none(seed: str) -> None:
         run(seed)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("shut", ["refused", "down"])
 def test_after_three_days_without_the_hub_every_end_is_dated_within_5_s(shut: str, note: Note) -> None:
     """`down`: the hub's process is away, and systemd keeps its socket: what is said there is read days later."""
