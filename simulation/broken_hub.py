@@ -92,3 +92,57 @@ def deaf_while_in_trouble() -> list[Patch]:
         (unwritten.Unwritten, "heard", lambda self, job_ids, reading_us: None),
         (unwritten.Unwritten, "is_under_way", lambda self, job_id: False),
     ]
+
+
+def each_update_by_itself() -> list[Patch]:
+    """Of a transaction: it sees the job as that found it, not as the update before it left it."""
+    real = batch._Work.take
+
+    def take(self: batch._Work, arrival: batch.Arrival) -> Stored:
+        so_far, self._jobs = self._jobs, dict(self._before)
+        outcome = real(self, arrival)
+        self._jobs = so_far | {job_id: job for job_id, job in self._jobs.items() if job is not self._before[job_id]}
+        return outcome
+
+    return [(batch._Work, "take", take)]
+
+
+def overtaken_leaves_no_sample() -> list[Patch]:
+    real = transitions._not_newer
+    return [(transitions, "_not_newer", lambda *arguments: structs.replace(real(*arguments), sample=None))]
+
+
+def samples_as_of_receipt() -> list[Patch]:
+    real = transitions._sample
+    return [
+        (
+            transitions,
+            "_sample",
+            lambda job, update, receipt: structs.replace(real(job, update, receipt), at=receipt.at),
+        )
+    ]
+
+
+def begins_with_every_message() -> list[Patch]:
+    real = transitions._apply_status
+
+    def apply(job: Job, update: Any, receipt: Any) -> Job:
+        return real(structs.replace(job, started_at=None), update, receipt)
+
+    return [(transitions, "_apply_status", apply)]
+
+
+def ends_without_its_error() -> list[Patch]:
+    real = transitions._fail
+
+    def fail(job: Job, status: Any, update: Any, at: float) -> Job:
+        return structs.replace(real(job, status, update, at), error_message=job.error_message)
+
+    return [(transitions, "_fail", fail)]
+
+
+def revived_keeps_the_verdict() -> list[Patch]:
+    real = transitions._without_mark
+    return [
+        (transitions, "_without_mark", lambda job: structs.replace(real(job), error_message=job.error_message)),
+    ]

@@ -4,9 +4,10 @@ from typing import Any
 
 from msgspec import structs
 
-from sbc_daemon import answers, carrier, message, pending
+from sbc_daemon import answers, cadence, carrier, intake, message, pending
 from sbc_daemon.answers import Answer, Outcome
 from sbc_daemon.carrier import Carrier
+from sbc_daemon.intake import Intake
 from sbc_daemon.outbox import Entry
 from sbc_daemon.outbox_memory import MemoryOutbox
 from simulation.broken_hub import Patch
@@ -72,3 +73,18 @@ def told_as_of_now() -> list[Patch]:
 
 def stale_is_delivered() -> list[Patch]:
     return [(message.Message, "yields", True)]
+
+
+def no_heartbeats() -> list[Patch]:
+    real = cadence.due_at
+    return [(intake, "due_at", lambda memory, rules: real(memory, rules) if memory.state.news else None)]
+
+
+def told_with_the_next_line() -> list[Patch]:
+    """What had to wait, of a job that nobody vouches for."""
+    real = cadence.due_at
+    return [(intake, "due_at", lambda memory, rules: real(memory, rules) if memory.attached else None)]
+
+
+def deaths_are_nobodys_affair() -> list[Patch]:
+    return [(Intake, "producer_ended", lambda self, job_id, pid, share: None)]

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 
 from sbc_daemon.outbox_memory import MemoryDisk, MemoryOutbox
 from simulation import broken_hub, broken_sidecar
+from simulation.attention import DEATH_TOLD, SPOKEN_OF
 from simulation.broken_hub import Patch
+from simulation.chart import SAMPLE_DATED, STORED
 from simulation.invariants import AUDIBLE, BACKWARDS, DATED, LOST, OVERWRITTEN
 
 MakeOutbox = Callable[[int, MemoryDisk], MemoryOutbox]
@@ -65,4 +67,15 @@ CONTROLS = (
     Control("deaf while the database is in trouble", "storm:89", (AUDIBLE,), patches=broken_hub.deaf_while_in_trouble),
     Control("old news is told as of now", "storm:3", (DATED,), patches=broken_sidecar.told_as_of_now),
     Control("what lay unread is new", "storm:7", (DATED,), patches=broken_hub.unread_is_new),
+    Control("no heartbeats", "storm:0", (SPOKEN_OF,), patches=broken_sidecar.no_heartbeats),
+    Control(
+        "what waits is told with the next line", "storm:0", (SPOKEN_OF,), patches=broken_sidecar.told_with_the_next_line
+    ),
+    Control("a death is nobody's affair", "storm:0", (DEATH_TOLD,), patches=broken_sidecar.deaths_are_nobodys_affair),
+    Control("each update by itself", "storm:0", (STORED,), patches=broken_hub.each_update_by_itself),
+    Control("overtaken leaves no sample", "storm:0", (STORED,), patches=broken_hub.overtaken_leaves_no_sample),
+    Control("samples as of receipt", "storm:0", (SAMPLE_DATED,), patches=broken_hub.samples_as_of_receipt),
+    Control("begins with every message", "storm:0", (BACKWARDS,), patches=broken_hub.begins_with_every_message),
+    Control("ends without its error", "storm:3", (LOST,), patches=broken_hub.ends_without_its_error),
+    Control("revived keeps the verdict", "storm:21", (LOST,), patches=broken_hub.revived_keeps_the_verdict),
 )

@@ -29,6 +29,7 @@ class Disk:
     def __init__(self, ground: Ground) -> None:
         self.loop = ground.loop
         self.faults = ground.faults
+        self.attention = ground.truth.attention
         self.dice = Dice(ground.faults, "disk", KINDS)
         self.memory = MemoryDisk()
         self.failing = ""
@@ -70,6 +71,7 @@ class DiskOutbox(Worker[Work]):
         return await self._on_thread(self._twin.open, writes=False)
 
     async def keep(self, messages: Sequence[Message], records: Sequence[JobRecord], *, synced: bool) -> None:
+        self._disk.attention.told(messages)
         await self._on_thread(lambda: self._twin.keep(messages, records, synced=synced))
 
     async def raise_ceiling(self, ceiling: int) -> None:
@@ -120,6 +122,7 @@ class DiskOutbox(Worker[Work]):
         if strike:
             self._disk.faults.note(strike)
         slow = between(self._chance, 0.05, 10.0) if strike == "disk slow" else 0.0
+        self._disk.attention.disk_takes(slow)
         return slow + 0.001 * self._chance.random(), partial(self._disk.touch, work[0], strike)
 
     def _way_back(self, error: Exception | None) -> float:

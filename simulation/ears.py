@@ -5,6 +5,8 @@ from simulation.loop import VirtualLoop
 UNNOTICED_SECONDS = 7.0
 """For so long a hub may not know that its database is away: it adds what it has listened to every 5 s."""
 
+_AFTER_A_STEP_SECONDS = 60.0
+
 
 class Ears:
     """For how long somebody could have heard.
@@ -21,6 +23,16 @@ class Ears:
         self._sharp = 0.0
         self._dull = 0.0
         self._deaf_until = 0.0
+        self._stepped_at = float("-inf")
+
+    def clock_stepped(self) -> None:
+        """One of a hub's or of its database's: for a moment nobody can say what is within 5 s."""
+        self._stepped_at = self._loop.now
+        self.disturbed()
+
+    @property
+    def stepped_lately(self) -> bool:
+        return self._loop.now - self._stepped_at < _AFTER_A_STEP_SECONDS
 
     def opened(self) -> None:
         self._count()

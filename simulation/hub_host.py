@@ -5,7 +5,7 @@ systemd keeps the listening socket while the daemon is down: who connects then w
 
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, cast
 
 from sha_daemon.app import Hub
@@ -29,14 +29,14 @@ _STOP_SECONDS = 10.0
 
 
 class HubHost(Daemon):
-    """`on_answer` is called with each answer: to messages of which jobs, its status and content."""
+    """`on_answer` is called with each answer to messages of jobs."""
 
     def __init__(
         self,
         ground: Ground,
         name: str,
         server: Server,
-        on_answer: Callable[[Sequence[str], int, bytes], None],
+        on_answer: Callable[[Exchange, Response], None],
         on_death: Callable[[str], None],
     ) -> None:
         super().__init__(ground, name, on_death)
@@ -94,7 +94,7 @@ class HubHost(Daemon):
             "answered", exchange.job_ids[0] if exchange.job_ids else "", (response.status, response.headers)
         )
         if exchange.job_ids:
-            self._on_answer(exchange.job_ids, response.status, response.content)
+            self._on_answer(exchange, response)
         exchange.answered(response, self.loop)
         if line.open and not response.last:
             self._idle.append(line)

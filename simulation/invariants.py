@@ -3,14 +3,17 @@
 Each has a name, the one that a violation is reported under.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import msgspec
 from msgspec import Struct
 
 from sha_daemon.records import Job, JobView, Sample
 from simulation.database import Client, Server
+from simulation.endings import missing
 from simulation.ground import Ground
+from simulation.network import Exchange
+from simulation.transport import Response
 from simulation.truth import End, JobTruth, Sending
 
 FAIL_SECONDS = 300.0
@@ -39,24 +42,19 @@ _items = msgspec.json.Decoder(list[_Item])
 
 
 class Judge:
-    """`clocks_stepped` is told of each step of a hub's clock: for a moment nobody can say what is within 5 s."""
-
     def __init__(self, ground: Ground, server: Server) -> None:
         self._loop = ground.loop
         self._truth = ground.truth
         self._story = ground.story
         self._server = server
-        self._stepped_at = float("-inf")
         self.checks = 0
         server.observers.append(self._committed)
 
-    def clocks_stepped(self) -> None:
-        self._stepped_at = self._loop.now
-
-    def answered(self, job_ids: Sequence[str], status: int, content: bytes) -> None:
+    def answered(self, exchange: Exchange, response: Response) -> None:
         """By a hub, to a message of one job or to a batch."""
-        statuses = [item.status for item in _items.decode(content)] if status == 200 else [status]
-        for job_id, each in zip(job_ids, statuses, strict=True):
+        whole = response.status != 200
+        statuses = [response.status] if whole else [item.status for item in _items.decode(response.content)]
+        for job_id, each in zip(exchange.job_ids, statuses, strict=True):
             if each == 500 and not self._server.harms(job_id):
                 self._story.violate(INPUT_500, job_id, "and the database had nothing against it")
 
@@ -68,7 +66,7 @@ class Judge:
             if by is not None and view is not None:
                 self._changed(view.job, job, by)
         for sample in samples:
-            if sample.seq is not None and sample.seq not in self._truth.job(sample.job_id).sent:
+            if sample.seq is not None and sample.seq not in self._truth.job(sample.job_id).true_at:
                 self._story.violate(UNFOUNDED, sample.job_id, f"a sample with seq {sample.seq}")
 
     def _changed(self, before: Job, after: Job, by: Client) -> None:
@@ -91,6 +89,8 @@ class Judge:
         ):
             if now < was:
                 self._story.violate(BACKWARDS, after.job_id, f"{what} from {was} to {now}")
+        if before.started_at is not None and after.started_at != before.started_at:
+            self._story.violate(BACKWARDS, after.job_id, f"its start from {before.started_at} to {after.started_at}")
         self._phase(before, after, truth)
         if after.progress_percent < before.progress_percent and after.total_bytes <= before.total_bytes:
             self._story.violate(BACKWARDS, after.job_id, f"percent to {after.progress_percent}")
@@ -136,7 +136,7 @@ class Judge:
         """The hub's clock is what the end is dated by; it is judged as that clock stands now."""
         ends = [end for end in truth.ends if end.status == job.status]
         sendings = [sending for sending in truth.sendings if sending.seq == job.seq]
-        if job.completed_at is None or not ends or not sendings or self._loop.now - self._stepped_at < 60.0:
+        if job.completed_at is None or not ends or not sendings or self._truth.ears.stepped_lately:
             return
         allowed = DATED_WITHIN_SECONDS + 1.0 + max(truth.transits, default=0.0)
         here = by.clock.wall() - self._loop.now
@@ -171,6 +171,9 @@ class Judge:
                     self._story.violate(LOST, job_id, f"phase {change.phase}")
                 if change.end and view.job.status != change.end:
                     self._story.violate(LOST, job_id, f"its end: {change.end}, it is {view.job.status}")
+                elif change.end:
+                    for what in missing(view.job, change):
+                        self._story.violate(LOST, job_id, what)
             if truth.forsaken and view.job.status == "running":
                 self._story.violate(DEAD, job_id, "it still runs")
 

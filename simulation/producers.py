@@ -43,6 +43,7 @@ class Producer:
         self._moved = [0] * len(backup.disk_bytes)
         self._number = 0
         self._ended = False
+        self._introduced = False
         self._changed = asyncio.Event()
         self._life: asyncio.Task[None] | None = None
 
@@ -117,6 +118,8 @@ class Producer:
             self._faults.note("producer dies", self.backup.job_id)
             self._truth.said(self.backup.job_id, "", "failed", 0)
         job.forsaken = True
+        if not self._ended:
+            self._truth.attention.died(self.backup.job_id)
         self._program.ends()
         if self._channel is not None:
             self._channel.close()
@@ -148,11 +151,14 @@ class Producer:
             return
         if "ack" in fields:
             self._said.add(fields["ack"])
-        more: Fields = {"attach": True} if self.backup.attached and "ack" in fields else {}
-        for line in lines({"job_id": self.backup.job_id, **more, **fields}):
-            channel.write(line, lambda: self._read(fields))
+        introduction: Fields = {} if self._introduced else {"attach": self.backup.attached}
+        self._introduced = True
+        attaches = self.backup.attached and self._program.attachable
+        for line in lines({"job_id": self.backup.job_id, **introduction, **fields}):
+            channel.write(line, lambda: self._read(fields, attaches=attaches))
 
-    def _read(self, fields: Fields) -> None:
+    def _read(self, fields: Fields, *, attaches: bool) -> None:
+        self._truth.attention.read(self.backup.job_id, attaches=attaches)
         disks = fields.get("disks", {}).values()
         most = max(fields.get("bytes_transferred", 0), sum(disk["bytes_transferred"] for disk in disks))
         end = fields.get("status", "") if fields.get("status") in ("completed", "failed") else ""
@@ -183,6 +189,7 @@ class Producer:
     def _begin(self, channel: Channel) -> None:
         channel.heard = self._hear
         channel.broken = self._lost
+        self._introduced = False
         known = reduce(unsaid, self._waiting.values(), self._known)
         if known:
             self._put(known)
@@ -208,8 +215,19 @@ class Producer:
         self._known = merged(self._known, change)
         repeated = answer["ack"] in self._repeated
         if answer["ok"] or (repeated and ended_so(answer, change)):
-            end = change.get("status", "")
-            said = Change(change.get("current_phase", ""), end if end in ("completed", "failed") else "")
-            self._truth.acknowledge(self.backup.job_id, said)
+            self._truth.acknowledge(self.backup.job_id, _change(change))
         else:
             self._story.note("refused", self.backup.job_id, str(answer.get("error")))
+
+
+def _change(said: Fields) -> Change:
+    """What a line said, as the truth keeps it."""
+    end = said.get("status", "")
+    disks = said.get("disks", {})
+    return Change(
+        phase=said.get("current_phase", ""),
+        end=end if end in ("completed", "failed") else "",
+        bytes=said.get("bytes_transferred", 0),
+        disk_bytes=tuple(disks[index]["bytes_transferred"] for index in sorted(disks)),
+        error=said.get("error", {}).get("message", ""),
+    )

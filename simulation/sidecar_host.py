@@ -60,6 +60,7 @@ class SidecarHost(Daemon):
 
     def _gone(self) -> None:
         self._ready = False
+        self._truth.attention.ends()
         for channel in list(self.channels):
             channel.cut()
 
@@ -95,8 +96,10 @@ class SidecarHost(Daemon):
         try:
             async with sidecar.running(None):
                 self._ready = True
+                self._truth.attention.begins()
                 await self._stop.wait()
                 self._ready = False
+                self._truth.attention.ends()
                 self._read_all()
                 await sidecar.finish()
                 for channel in list(self.channels):

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from sbc_daemon.outbox_memory import MemoryDisk
+from simulation.attention import Attention
 from simulation.clocks import MachineClock
 from simulation.ears import Ears
 from simulation.loop import VirtualLoop
@@ -21,10 +22,13 @@ NUMBERS = "no number is used that is above the ceiling on the disk"
 
 
 class Change(Struct, frozen=True):
-    """A change of state that a producer has said: its phase, or its end."""
+    """A change of state that a producer has said: its phase, or its end, and what it said with it."""
 
     phase: str = ""
     end: str = ""
+    bytes: int = 0
+    disk_bytes: tuple[int, ...] = ()
+    error: str = ""
 
 
 class End(Struct, frozen=True):
@@ -51,6 +55,8 @@ class JobTruth:
     `sayings` are the phases as they were said, repeated ones included; `stored_saying` is the place among them of the
     last one that a hub stored, in that life of the sidecar.
 
+    `true_at` has, for each `seq` that was sent, when that was true by what was sent with it.
+
     `sendings` are the latest messages that told an end. `transits` are for how long its latest arrivals had been on
     their way. `heard_at` is the last arrival of any message at a hub, `heard_by_dull` the reading of the dull ears
     then. `heard_by` has that of the sharp ears for each life of a hub, `heard_for_good` the one that is in the
@@ -63,7 +69,7 @@ class JobTruth:
         self.ends: list[End] = []
         self.most_bytes = 0
         self.acknowledged: list[Change] = []
-        self.sent: set[int] = set()
+        self.true_at: dict[int, tuple[float, ...]] = {}
         self.sendings: deque[Sending] = deque(maxlen=256)
         self.transits: deque[float] = deque(maxlen=256)
         self.heard_at: float | None = None
@@ -84,6 +90,7 @@ class JobTruth:
 
 class _Sent(Struct):
     seq: int
+    age_seconds: float
     status: str
     bytes_transferred: int = 0
 
@@ -95,6 +102,7 @@ class Truth:
     def __init__(self, loop: VirtualLoop, story: Story, client: MachineClock) -> None:
         self.jobs: dict[str, JobTruth] = {}
         self.ears = Ears(loop)
+        self.attention = Attention(loop, story)
         self.acknowledgements = 0
         self.lives = 0
         """Of the sidecar: how often it has begun."""
@@ -145,7 +153,7 @@ class Truth:
         """The sidecar posts this message."""
         message = _sent.decode(body)
         job = self.job(job_id)
-        job.sent.add(message.seq)
+        self._say_when_true(job, message)
         self._greatest_seq = max(self._greatest_seq, message.seq)
         if message.status in FINAL:
             moment = self._client.moment()
@@ -156,6 +164,12 @@ class Truth:
             self.story.violate(
                 "nothing appears that was never said", job_id, f"{message.bytes_transferred} of {job.most_bytes} bytes"
             )
+
+    def _say_when_true(self, job: JobTruth, message: _Sent) -> None:
+        """By the client's clocks, which across a reboot may be stepped: then it is told otherwise the next time."""
+        at, before = self._loop.now - message.age_seconds, job.true_at.get(message.seq, ())
+        if not any(abs(at - known) < 1.0 for known in before):
+            job.true_at[message.seq] = (*before, at)
 
     def arrived(self, job_ids: Iterable[str], transit: float, by: Realm) -> None:
         """A hub reads a request with messages of these jobs, which was so long on its way to the hub's machine."""

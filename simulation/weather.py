@@ -177,8 +177,7 @@ class Weather:
         step = between(self._chance, 0.5, _LARGEST_STEP_SECONDS) * self._chance.choice((-1, 1))
         clocks[place].step(step)
         if place >= 1:
-            world.judge.clocks_stepped()
-            world.truth.ears.disturbed()
+            world.truth.ears.clock_stepped()
         world.faults.note("clock stepped", more=(place, step))
 
     async def _row_held(self) -> None:

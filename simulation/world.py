@@ -3,6 +3,7 @@
 import asyncio
 
 from simulation.backups import planned
+from simulation.chart import Chart
 from simulation.clocks import MachineClock
 from simulation.controls import Control
 from simulation.database import Server
@@ -12,11 +13,12 @@ from simulation.ground import Ground
 from simulation.hub_host import HubHost
 from simulation.invariants import DIED, STUCK, Judge
 from simulation.loop import VirtualLoop
-from simulation.network import Network, Route
+from simulation.network import Exchange, Network, Route
 from simulation.plans import Plan
 from simulation.producers import Producer
 from simulation.sidecar_host import SidecarHost
 from simulation.story import Story
+from simulation.transport import Response
 from simulation.truth import Truth
 from simulation.weather import Weather
 
@@ -42,8 +44,9 @@ class World:
         ground = self.ground = Ground(loop, self.faults, self.story, self.truth)
         self.server = Server(ground, MachineClock(loop))
         self.judge = Judge(ground, self.server)
+        self.chart = Chart(ground, self.server)
         self.hubs = [
-            HubHost(ground, f"hub {n}", self.server, self.judge.answered, self._died) for n in range(1, plan.hubs + 1)
+            HubHost(ground, f"hub {n}", self.server, self._answered, self._died) for n in range(1, plan.hubs + 1)
         ]
         self.network = Network(ground)
         self.sidecar = SidecarHost(
@@ -61,6 +64,10 @@ class World:
         chance = self.faults.stream(f"backup {number}")
         backup = planned(chance, f"job-{number}", self.plan.seconds, self.plan.mishaps)
         return Producer(self.ground, backup, 1000 + number, self.sidecar)
+
+    def _answered(self, exchange: Exchange, response: Response) -> None:
+        self.judge.answered(exchange, response)
+        self.chart.answered(exchange, response)
 
     def _died(self, reason: str) -> None:
         self.story.violate(DIED, "", reason)
@@ -128,6 +135,7 @@ class World:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             self.judge.look_for_the_dead()
+            self.truth.attention.look()
 
     async def _heal(self) -> None:
         """Nothing is broken any more, and everybody comes to an end."""
