@@ -80,6 +80,17 @@ def no_heartbeats() -> list[Patch]:
     return [(intake, "due_at", lambda memory, rules: real(memory, rules) if memory.state.news else None)]
 
 
+def rings_for_nothing() -> list[Patch]:
+    """A heartbeat is due, and is none."""
+    real = cadence.reason_to_send
+
+    def reason(*arguments: Any) -> cadence.Reason | None:
+        found = real(*arguments)
+        return None if found == "heartbeat" else found
+
+    return [(intake, "reason_to_send", reason)]
+
+
 def told_with_the_next_line() -> list[Patch]:
     """What had to wait, of a job that nobody vouches for."""
     real = cadence.due_at

@@ -13,7 +13,7 @@ from simulation import broken_hub, broken_sidecar
 from simulation.attention import DEATH_TOLD, SPOKEN_OF
 from simulation.broken_hub import Patch
 from simulation.chart import SAMPLE_DATED, STORED
-from simulation.invariants import AUDIBLE, BACKWARDS, DATED, LOST, OVERWRITTEN
+from simulation.invariants import AUDIBLE, BACKWARDS, BUSY, DATED, LOST, OVERWRITTEN
 
 MakeOutbox = Callable[[int, MemoryDisk], MemoryOutbox]
 
@@ -67,6 +67,7 @@ CONTROLS = (
     Control("deaf while the database is in trouble", "storm:89", (AUDIBLE,), patches=broken_hub.deaf_while_in_trouble),
     Control("old news is told as of now", "storm:3", (DATED,), patches=broken_sidecar.told_as_of_now),
     Control("what lay unread is new", "storm:7", (DATED,), patches=broken_hub.unread_is_new),
+    Control("rings for nothing", "storm:4", (BUSY,), patches=broken_sidecar.rings_for_nothing),
     Control("no heartbeats", "storm:0", (SPOKEN_OF,), patches=broken_sidecar.no_heartbeats),
     Control(
         "what waits is told with the next line", "storm:0", (SPOKEN_OF,), patches=broken_sidecar.told_with_the_next_line

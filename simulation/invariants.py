@@ -31,6 +31,7 @@ UNFOUNDED = "nothing appears that was never said"
 DATED = "an end is dated within 5 s of the truth"
 INPUT_500 = "a 500 is only for whom the database refuses"
 DIED = "no daemon dies by itself"
+BUSY = "no daemon is busy with nothing"
 STUCK = "everything is delivered at last"
 
 

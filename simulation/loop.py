@@ -19,6 +19,8 @@ Ts = TypeVarTuple("Ts")
 
 _RESOLUTION_SECONDS = 1e-7
 """Timers that lie closer together than a double can tell apart after a year ring together."""
+_MOST_TURNS = 20_000
+"""Within one moment. Somebody is busy with nothing, and time will never pass."""
 _context_of = attrgetter("_context")
 """Of a handle: in which realm its callback runs. asyncio has it, and shows it from Python 3.12 on."""
 
@@ -44,12 +46,17 @@ class _Task(asyncio.Task[Any]):
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """`unforeseen` collects what nobody has caught: no process of the world may leave anything there."""
+    """`unforeseen` collects what nobody has caught: no process of the world may leave anything there.
+
+    `stands_still` is called when time does not pass any more.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
         self.unforeseen: list[str] = []
+        self.stands_still: Callable[[], None] = lambda: None
+        self._turns_of_moment = 0
         self._tasks_made = 0
         self._waiting: deque[asyncio.Handle] = deque()
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
@@ -140,7 +147,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if not waiting and not self._stopping:
             if not timers:
                 raise NothingWillHappen
-            self.now = max(self.now, timers[0][0])
+            self._pass(timers[0][0])
+        self._turns_of_moment += 1
+        if self._turns_of_moment == _MOST_TURNS:
+            self.stands_still()
         end = self.now + _RESOLUTION_SECONDS
         while timers and timers[0][0] <= end:
             waiting.append(heapq.heappop(timers)[2])
@@ -150,6 +160,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 handle._run()
                 if self._doomed:
                     self._count_step(handle)
+
+    def _pass(self, until: float) -> None:
+        if until > self.now:
+            self.now, self._turns_of_moment = until, 0
 
     def _count_step(self, handle: asyncio.Handle) -> None:
         realm: Realm | None = _context_of(handle).get(current_realm)

@@ -11,7 +11,7 @@ from simulation.disk import Disk
 from simulation.faults import Faults
 from simulation.ground import Ground
 from simulation.hub_host import HubHost
-from simulation.invariants import DIED, STUCK, Judge
+from simulation.invariants import BUSY, DIED, STUCK, Judge
 from simulation.loop import VirtualLoop
 from simulation.network import Exchange, Network, Route
 from simulation.plans import Plan
@@ -43,6 +43,7 @@ class World:
         self.truth = Truth(loop, self.story, self.client_clock)
         ground = self.ground = Ground(loop, self.faults, self.story, self.truth)
         self.server = Server(ground, MachineClock(loop))
+        loop.stands_still = lambda: self.story.violate(BUSY, "", "time does not pass any more")
         self.judge = Judge(ground, self.server)
         self.chart = Chart(ground, self.server)
         self.hubs = [
