@@ -39,7 +39,7 @@ class Control:
 
 NONE = Control("none")
 CONTROLS = (
-    Control("acknowledged before the sync", "storm:37", (LOST,), broken_sidecar.Unsynced),
+    Control("acknowledged before the sync", "storm:292", (LOST,), broken_sidecar.Unsynced),
     Control("a full lane drops the newest", "storm:3", (LOST,), broken_sidecar.DropsNewest),
     Control("forgotten before the answer", "storm:0", (LOST,), broken_sidecar.ForgetsBeforeTheAnswer),
     Control("progress goes before states", "storm:0", (BACKWARDS, LOST), broken_sidecar.ProgressFirst),
@@ -47,8 +47,8 @@ CONTROLS = (
     Control("a 500 is for good", "storm:0", (LOST,), patches=broken_sidecar.refused_for_good),
     Control("attempts are limited", "storm:0", (LOST,), patches=broken_sidecar.retry_budget),
     Control("of states only the latest", "storm:21", (LOST,), patches=broken_sidecar.only_the_latest_state),
-    Control("stale means delivered", "storm:45", (LOST,), patches=broken_sidecar.stale_is_delivered),
-    Control("answered before the COMMIT", "storm:0", (LOST,), patches=broken_hub.answers_before_the_commit),
+    Control("stale means delivered", "storm:200", (LOST,), patches=broken_sidecar.stale_is_delivered),
+    Control("answered before the COMMIT", "storm:0", (LOST, STORED), patches=broken_hub.answers_before_the_commit),
     Control("bytes as they are reported", "storm:0", (BACKWARDS,), patches=broken_hub.bytes_as_reported),
     Control(
         "every failure can be taken back",
@@ -58,15 +58,15 @@ CONTROLS = (
     ),
     Control(
         "the watchdog reads, then writes",
-        "storm:21",
+        "storm:74",
         (OVERWRITTEN, AUDIBLE),
         patches=broken_hub.verdict_of_last_sweep,
     ),
     Control("the watchdog counts its own outage", "storm:0", (AUDIBLE,), patches=broken_hub.counts_its_own_outage),
     Control("silence by the wall clock", "storm:0", (AUDIBLE,), patches=broken_hub.silence_by_the_wall_clock),
-    Control("deaf while the database is in trouble", "storm:89", (AUDIBLE,), patches=broken_hub.deaf_while_in_trouble),
+    Control("deaf while the database is in trouble", "storm:509", (AUDIBLE,), patches=broken_hub.deaf_while_in_trouble),
     Control("old news is told as of now", "storm:3", (DATED,), patches=broken_sidecar.told_as_of_now),
-    Control("what lay unread is new", "storm:7", (DATED,), patches=broken_hub.unread_is_new),
+    Control("what lay unread is new", "storm:453", (DATED,), patches=broken_hub.unread_is_new),
     Control("rings for nothing", "storm:4", (BUSY,), patches=broken_sidecar.rings_for_nothing),
     Control("no heartbeats", "storm:0", (SPOKEN_OF,), patches=broken_sidecar.no_heartbeats),
     Control(
