@@ -1,21 +1,24 @@
 """The outbox's database file: opened whatever lies there, written in transactions. The only module that speaks SQLite.
 
 WAL; `synchronous=FULL` where the promise is "on the disk", NORMAL otherwise (a power cut then loses the last progress,
-never the file). Everything that a disk can do wrong becomes OutboxFull, and the next call tries again.
+never the file). Everything that a disk can do wrong becomes OutboxFull, and the next call tries again. SQLite would
+write on into a file that was deleted or moved: what is in it then goes over into a new one (`outbox_place`).
 """
 
+import errno
 import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sbc_daemon import outbox_tables as tables
 from sbc_daemon import state_directory
 from sbc_daemon.ledger import Ledger
-from sbc_daemon.outbox import OutboxFull
+from sbc_daemon.outbox import OutboxFull, StateDirectoryHeld
+from sbc_daemon.outbox_place import Identity, OutboxPlace
 from sbc_daemon.state_directory import Ballast
 from telemetry_common.clock import Clock
 from telemetry_common.logs import fields
@@ -27,6 +30,8 @@ PAGE_BYTES = 4096
 NAME = "outbox.db"
 BALLAST_SECONDS = 60.0
 """Between two attempts to take the reserve again after a full disk needed it."""
+COPY_AGAIN_SECONDS = 5.0
+"""Between two attempts to copy all of a file whose name is lost, where the disk did not take the copy."""
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT})
 """No statement of ours breaks a constraint of a sound file; a damaged one may hold another, or values against it."""
 _DISK_TROUBLE = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
@@ -55,12 +60,15 @@ class OutboxFile:
     def __init__(self, directory: Path, max_bytes: int, clock: Clock) -> None:
         self._directory = directory
         self._path = directory / NAME
+        self._place = OutboxPlace(self._path)
         self._clock = clock
         self._log_bytes = max(64 << 10, min(4 << 20, max_bytes // 8))
         self._connection: sqlite3.Connection | None = None
         self._held: int | None = None
         self._ballast = Ballast(directory / "outbox.reserve", self._log_bytes // 2)
         self._ballast_wanted_at: float | None = None
+        self._nameless: str | None = None
+        self._copy_again_at = float("-inf")
         self.cap = max_bytes - self._log_bytes - self._log_bytes // 2
         self.owed: set[tuple[int, int]] = set()
         self.overtaken: set[str] = set()
@@ -75,7 +83,10 @@ class OutboxFile:
             with self._transaction(synced=synced):
                 return work()
 
+        self.keep_in_place()
         result = self._with_reserve(in_transaction) if essential else self.guarded(in_transaction)
+        if synced:
+            self.keep_in_place()
         self._refill_reserve()
         return result
 
@@ -141,7 +152,8 @@ class OutboxFile:
         if code in _WRITE_TROUBLE:
             cause = "the disk is full" if code == sqlite3.SQLITE_FULL else str(error)
             return _DiskFull(f"cannot write {self._path}: {cause}; make room in {self._directory}")
-        self._disconnect()
+        if self._place.is_ours():  # else what is open is all that there is of it
+            self._disconnect()
         return OutboxFull(f"cannot use {self._path}: {error}")
 
     def _at_page_limit(self) -> bool:
@@ -152,14 +164,32 @@ class OutboxFile:
     def _ensure_open(self) -> None:
         if self._connection is not None:
             return
+        former = self._held
         try:
-            if self._held is None:
-                self._held = state_directory.hold_directory(self._directory)
+            self._hold_directory()
+            if self._place.take_up_copy(self._clock.wall()):
+                log.warning(fields("outbox is taken up from the copy that was being put in its place", file=self._path))
             self._open_with_reserve()
-            if not self._ballast.take():
-                self._ballast_wanted_at = self._clock.monotonic()
+            self._take_reserve()
         except OSError as error:
             raise OutboxFull(f"cannot open {self._path}: {error.strerror or error}") from None
+        except StateDirectoryHeld as error:
+            if former is None:
+                raise
+            raise OutboxFull(str(error)) from None
+
+    def _hold_directory(self) -> None:
+        """The one that the name leads to: a lock on one that is gone keeps nobody away."""
+        if self._held is not None and state_directory.is_held(self._directory, self._held):
+            return
+        held = state_directory.hold_directory(self._directory)
+        if self._held is not None:
+            os.close(self._held)
+        self._held = held
+
+    def _take_reserve(self) -> None:
+        if not self._ballast.take():
+            self._ballast_wanted_at = self._clock.monotonic()
 
     def _open_with_reserve(self) -> None:
         """SQLite needs room for its log's index: without it what was kept could not even be read on a full disk."""
@@ -202,16 +232,97 @@ class OutboxFile:
             self._disconnect()
             raise OutboxFull(f"cannot begin a new outbox at {self._path}: {error}") from None
 
-    def _connect(self) -> None:
+    def keep_in_place(self) -> None:
+        """A start would find the file that is open; else all that it holds goes over into a new one, now.
+
+        Raises OutboxFull where that cannot be. What is open can then be read all the same, and must not be closed.
+        """
+        connection = self._connection
+        if connection is None or self._place.is_ours():
+            self._nameless = None
+            return
+        if self._nameless is not None and self._clock.monotonic() < self._copy_again_at:
+            raise OutboxFull(self._nameless)
+        try:
+            self._hold_directory()
+            self._go_over(connection)
+        except (OSError, sqlite3.Error, StateDirectoryHeld) as error:
+            self._place.discard_copy()
+            self._nameless = self._tell_nameless(getattr(error, "strerror", None) or str(error))
+            raise OutboxFull(self._nameless) from None
+
+    def _tell_nameless(self, reason: str) -> str:
+        if self._nameless is None:
+            log.error(fields("outbox was deleted or moved, and cannot be made anew", file=self._path, reason=reason))
+        return (
+            f"cannot keep the message: {self._path} was deleted or moved, and cannot be made anew: {reason}; "
+            f"see to {self._directory}"
+        )
+
+    def _go_over(self, former: sqlite3.Connection) -> None:
+        """Raises OSError or sqlite3.Error; then the file that is open still is, unless it cannot be read any more."""
+        copy = self._copied(former)
+        aside = self._place.put_copy(self._clock.wall())
+        try:
+            self._reconnect(copy, former)
+        except (_Damaged, sqlite3.DatabaseError) as error:
+            if not isinstance(error, _Damaged) and _code(error) not in _DAMAGE:
+                raise
+            if self._place.database() != copy:
+                raise _replaced() from None
+            self._begin_anew(str(error))
+            return
+        if aside is not None:
+            self.moved_aside.append(aside.name)
+        count = self.run(tables.COUNT)[0][0]
+        log.warning(fields("outbox was deleted or moved; a new one has all of it", messages=count, moved_aside=aside))
+        self._nameless = None
+        self._take_reserve()
+
+    def _copied(self, former: sqlite3.Connection) -> Identity:
+        """Page by page: damage goes along, and is found as ever."""
+        try:
+            with closing(sqlite3.connect(self._place.begin_copy(), isolation_level=None)) as copy:
+                copy.execute("PRAGMA synchronous=OFF")  # it is synced as a whole
+                copy.execute("PRAGMA journal_mode=OFF")
+                former.backup(copy)
+        except sqlite3.Error as error:
+            self._copy_again_at = self._clock.monotonic() + COPY_AGAIN_SECONDS
+            if getattr(error, "sqlite_errorcode", 0) in _READ_TROUBLE:
+                self._disconnect()
+            raise
+        return self._place.finish_copy()
+
+    def _reconnect(self, copy: Identity, former: sqlite3.Connection) -> None:
+        """The open file is closed only when the copy is open by its name: until then it is all that there is."""
+        files = self._place.files
+        try:
+            self._connect(copy)
+        except BaseException:
+            if self._connection is not former:
+                self._disconnect()
+            self._connection, self._place.files = former, files
+            raise
+        with suppress(sqlite3.Error):
+            former.close()
+
+    def _connect(self, expected: Identity | None = None) -> None:
+        database = self._place.database()
+        if expected is not None and database != expected:
+            raise _replaced()
         self._connection = sqlite3.connect(
             self._path, timeout=1.0, isolation_level=None, check_same_thread=False, cached_statements=64
         )
         self._connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
         self.run("PRAGMA auto_vacuum=INCREMENTAL")
-        self.run("PRAGMA journal_mode=WAL")
+        mode = self.run("PRAGMA journal_mode=WAL")[0][0]
+        version = self.run("PRAGMA user_version")[0][0]  # from the first reading on there is a log
+        self._place.opened(database, with_log=mode == "wal")
+        if expected is not None and not self._place.is_ours():
+            raise _replaced()
         if (fault := self.run("PRAGMA integrity_check(1)")[0][0]) != "ok":
             raise _Damaged(fault)
-        if (version := self.run("PRAGMA user_version")[0][0]) > tables.VERSION:
+        if version > tables.VERSION:
             raise _Damaged(f"written by a newer version ({version})")
         self.run(f"PRAGMA wal_autocheckpoint={self._log_bytes // 2 // PAGE_BYTES}")
         self.run(f"PRAGMA journal_size_limit={self._log_bytes}")
@@ -227,6 +338,8 @@ class OutboxFile:
 
         The log is synced through a descriptor of our own: SQLite syncs it only with something new to write.
         """
+        if not self._place.is_ours():
+            raise FileNotFoundError(errno.ENOENT, "it was deleted or moved", str(self._path))
         descriptor = os.open(self._path.with_name(f"{NAME}-wal"), os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fdatasync(descriptor)
@@ -260,6 +373,10 @@ class OutboxFile:
     def used_bytes(self) -> int:
         pages = self.run("PRAGMA page_count")[0][0] - self.run("PRAGMA freelist_count")[0][0]
         return int(pages) * PAGE_BYTES
+
+
+def _replaced() -> OSError:
+    return OSError(errno.ESTALE, "it was deleted or replaced once more meanwhile")
 
 
 def _code(error: sqlite3.DatabaseError) -> int:

@@ -194,6 +194,8 @@ class SqliteOutbox:
             self._spilled.rejected(entry)
 
     def _figures(self) -> Figures:
+        with suppress(OutboxFull):  # looked at now and then: nothing need be written for it to be found and mended
+            self._file.keep_in_place()
         with suppress(OutboxFull):
             self._on_disk = self._file.guarded(self._figures_on_disk)
         return structs.replace(

@@ -31,6 +31,14 @@ def hold_directory(directory: Path) -> int:
     return descriptor
 
 
+def is_held(directory: Path, descriptor: int) -> bool:
+    """Whether the name still leads to the directory that is held."""
+    try:
+        return os.path.samestat(directory.stat(), os.fstat(descriptor))
+    except OSError:
+        return False
+
+
 def make_private(path: Path) -> None:
     """The file exists and only its owner reads it; SQLite gives its side files the same mode. Raises OSError."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -79,7 +87,7 @@ def move_aside(path: Path, now_wall: float) -> Path:
     date = datetime.datetime.fromtimestamp(now_wall, datetime.UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
     stem = f"{path.name}.damaged-{date}"
     number = 1
-    while os.path.lexists(path.with_name(stem)):
+    while any(os.path.lexists(path.with_name(stem + suffix)) for suffix in SIDE_FILES):
         number += 1
         stem = f"{path.name}.damaged-{date}.{number}"
     _drop_old(path)

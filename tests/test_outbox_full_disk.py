@@ -3,7 +3,6 @@
 import resource
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from sbc_daemon.outbox_sqlite import SqliteOutbox
 from tests.support.balance import assert_balanced
 from tests.support.messages import end, message, progress, record
 from tests.support.outboxes import MIB, sqlite_outbox, written
-from tests.support.small_disk import SmallDisk
+from tests.support.small_disk import SmallDisk, failing_writes
 from tests.support.small_disk import small_disk as mounted
 from tests.support.virtual_clock import VirtualClock
 
@@ -119,17 +118,6 @@ async def test_a_full_disk_that_gets_room_is_used_again(crowded: SqliteOutbox, s
     small_disk.grow("2m")
     await crowded.keep([message(99_999, job="new", size=2000)], [record("new")], synced=True)
     assert (await crowded.figures()).states == kept + 1
-
-
-@contextmanager
-def failing_writes() -> Iterator[None]:
-    """Every write of this process to a file fails in the kernel (EFBIG): an I/O error to SQLite."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 async def refused(change: Awaitable[object]) -> str:

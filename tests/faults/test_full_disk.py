@@ -1,6 +1,5 @@
 """The outbox on a disk that fills, under the real daemon: acks tell the truth, news goes on, room heals."""
 
-import http.client
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,11 +70,11 @@ def test_a_full_disk_is_told_to_whoever_asks_and_stops_no_news(scene: Scene, not
     sidecar.say(b'{"job_id":"j39","bytes_transferred":8}\n')
     eventually(lambda: scene.bytes("j39") == 8)
     for job in set(answers) - refused:
-        assert phases(scene, job)[-1] == "b" * 50, "acknowledged and lost"
+        assert scene.hub.phases(job)[-1] == "b" * 50, "acknowledged and lost"
 
     disk.make_room()
     eventually(lambda: sidecar.ask(job_id="j39", current_phase="c")["ok"])
-    eventually(lambda: "c" in phases(scene, "j39"))
+    eventually(lambda: "c" in scene.hub.phases("j39"))
     eventually(lambda: not (now := scene.outbox()).states + now.progress + now.in_memory)
     outbox = scene.outbox()
     assert (outbox.dead_letters, outbox.moved_aside) == (0, 0)
@@ -93,7 +92,7 @@ def test_a_sidecar_that_starts_on_a_full_disk_brings_news_all_the_same(scene: Sc
     hub.start()
     sidecar.say(b'{"job_id":"j2","bytes_transferred":9}\n')
     eventually(lambda: scene.bytes("j2") == 9)
-    eventually(lambda: "a" in phases(scene, "j1"))
+    eventually(lambda: "a" in scene.hub.phases("j1"))
     disk.make_room()
     eventually(lambda: sidecar.ask(job_id="j2", status="completed", bytes_transferred=10)["ok"])
     assert hub.wait_for("j2", "completed").bytes_transferred == 10
@@ -102,12 +101,3 @@ def test_a_sidecar_that_starts_on_a_full_disk_brings_news_all_the_same(scene: Sc
 
 def names(count: int) -> list[str]:
     return [f"j{n}" for n in range(count)]
-
-
-def phases(scene: Scene, job_id: str) -> list[str]:
-    """Those that the hub's history has of the job, in order."""
-    connection = http.client.HTTPConnection(scene.hub.url.removeprefix("http://"), timeout=5)
-    connection.request("GET", f"/api/v1/telemetry/backup/{job_id}/history")
-    body = connection.getresponse().read()
-    connection.close()
-    return [sample["current_phase"] for sample in msgspec.json.decode(body)["samples"]]

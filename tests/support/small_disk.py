@@ -1,5 +1,6 @@
-"""A file system of a size that is soon full."""
+"""A file system of a size that is soon full, and one that takes nothing."""
 
+import resource
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -39,3 +40,14 @@ def small_disk(path: Path, size: str) -> Iterator[SmallDisk | None]:
         yield SmallDisk(path)
     finally:
         subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+@contextmanager
+def failing_writes() -> Iterator[None]:
+    """Every write of this process to a file fails in the kernel (EFBIG): an I/O error to SQLite."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -1,5 +1,6 @@
 """Both daemons as real processes on a real database, and what a test sees of them: the fixtures `hub` and `sidecar`."""
 
+import http.client
 import json
 import socket
 import time
@@ -59,6 +60,14 @@ class RealHub(Daemon):
     def disk_statuses(self, job_id: str) -> list[str]:
         job = self.reader.job(job_id)
         return [disk.status for disk in job.disks] if job is not None else []
+
+    def phases(self, job_id: str) -> list[str]:
+        """Those that the history has of the job, in order."""
+        connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=5)
+        connection.request("GET", f"/api/v1/telemetry/backup/{job_id}/history")
+        body = connection.getresponse().read()
+        connection.close()
+        return [sample["current_phase"] for sample in json.loads(body)["samples"]]
 
     def rows(self, job_id: str) -> tuple[Row, list[Row]]:
         return rows(self._server, self._database, job_id)
