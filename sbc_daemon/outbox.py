@@ -72,8 +72,8 @@ class Figures(Struct, frozen=True, kw_only=True):
     """For status and metrics, all of one moment. `oldest_wall` is the wall time of the oldest undelivered message.
 
     `in_memory` counts jobs whose newest snapshot could not be written and goes out from memory, `moved_aside` the
-    damaged files since the start. `waiting` is counted, not calculated: it must agree with `ledger.waiting`. While the
-    disk cannot be read, what it was last seen to hold.
+    damaged files since the start, and what others had put in the outbox's place. `waiting` is counted, not calculated:
+    it must agree with `ledger.waiting`. While the disk cannot be read, what it was last seen to hold.
     """
 
     states: int

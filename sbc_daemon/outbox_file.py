@@ -247,7 +247,6 @@ class OutboxFile:
             self._hold_directory()
             self._go_over(connection)
         except (OSError, sqlite3.Error, StateDirectoryHeld) as error:
-            self._place.discard_copy()
             self._nameless = self._tell_nameless(getattr(error, "strerror", None) or str(error))
             raise OutboxFull(self._nameless) from None
 
@@ -261,8 +260,14 @@ class OutboxFile:
 
     def _go_over(self, former: sqlite3.Connection) -> None:
         """Raises OSError or sqlite3.Error; then the file that is open still is, unless it cannot be read any more."""
-        copy = self._copied(former)
-        aside = self._place.put_copy(self._clock.wall())
+        try:
+            copy = self._copied(former)
+            aside = self._place.put_copy(self._clock.wall())
+        except (OSError, sqlite3.Error):
+            self._place.discard_copy()
+            raise
+        if aside is not None:
+            self.moved_aside.append(aside.name)
         try:
             self._reconnect(copy, former)
         except (_Damaged, sqlite3.DatabaseError) as error:
@@ -272,8 +277,6 @@ class OutboxFile:
                 raise _replaced() from None
             self._begin_anew(str(error))
             return
-        if aside is not None:
-            self.moved_aside.append(aside.name)
         count = self.run(tables.COUNT)[0][0]
         log.warning(fields("outbox was deleted or moved; a new one has all of it", messages=count, moved_aside=aside))
         self._nameless = None

@@ -296,6 +296,7 @@ async def test_a_copy_that_the_disk_did_not_take_is_tried_again_after_a_while(st
     clock.now += COPY_AGAIN_SECONDS
     await outbox.keep([message(4)], [], synced=True)
     assert (await assert_balanced(outbox)).states == 2
+    assert not list(state.glob(f"{NAME}.cop*"))
     await outbox.close()
 
 
