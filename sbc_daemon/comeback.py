@@ -6,6 +6,7 @@ import socket
 import stat
 from collections.abc import Iterable, Sequence
 
+from sbc_daemon import foreign
 from sbc_daemon.app import Sidecar
 from sbc_daemon.listener import Listener
 from sbc_daemon.processes import PidfdProcesses, Unattachable
@@ -49,7 +50,7 @@ class Comeback:
             return self._connection(one)
         if self._survivors.possible and kind == "process":
             return self._process(one)
-        os.close(one.descriptor)
+        foreign.close(one.descriptor)
         return False
 
     def _connection(self, one: HandedOver) -> bool:
@@ -65,7 +66,7 @@ class Comeback:
         links = {} if record is None else record.links
         links = {job: link for job, link in links.items() if self._sidecar.intake.unfinished(job, link.share)}
         if record is None or not links:
-            os.close(one.descriptor)
+            foreign.close(one.descriptor)
             return False
         try:
             process = self._processes.taken_over(record.pid, one.descriptor)

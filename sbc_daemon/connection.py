@@ -5,13 +5,15 @@ piece was taken in, so that one that floods does not starve the others. Answers 
 counted.
 """
 
-import array
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from sbc_daemon import unread
 from sbc_daemon.conversation import Conversation
+from sbc_daemon.foreign import RETRY_SECONDS
 from sbc_daemon.intake import Intake
 from sbc_daemon.processes import Peer, peer_of
 
@@ -20,7 +22,6 @@ MAX_UNREAD_ANSWERS_BYTES = 64 << 10
 """Answers kept for a producer that does not read."""
 DRAIN_BYTES = 4 << 20
 """Read from one connection before a verdict: far more than a socket's buffer holds, and yet an end."""
-_ANCILLARY_BYTES = socket.CMSG_SPACE(16 * array.array("i").itemsize)
 
 Converse = Callable[[Peer, Callable[[bytes], None]], Conversation]
 
@@ -37,7 +38,8 @@ class Connection:
     """One producer's socket. It is closed when the producer is done, all acks are answered and the answers sent."""
 
     flags = socket.MSG_CMSG_CLOEXEC
-    """How it is read."""
+    ancillary_bytes = unread.ANCILLARY_BYTES
+    """How it is read: with room for all descriptors, as the kernel would close the rest, and might wait for that."""
 
     def __init__(
         self,
@@ -98,12 +100,16 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        if self._socket.fileno() < 0:
-            return
+        if self._socket.fileno() >= 0:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)  # nothing more comes, whatever is unread
+            self._let_go()
+
+    def _let_go(self) -> None:
         self._unwatch()
         self._loop.remove_writer(self._socket.fileno())
         self._conversation.close()
-        self._socket.close()
+        unread.close(self._socket)
         self._owner.forget(self)
 
     def _answered(self) -> None:
@@ -119,7 +125,7 @@ class Connection:
 
     def _readable(self) -> None:
         self._read()
-        if not self._ended and self._must_wait():
+        if not self._ended and not self._paused and self._must_wait():
             self._unwatch()
             self._wait()
 
@@ -140,6 +146,13 @@ class Connection:
         else:
             self._take_turn()
 
+    def _wait_for_closing(self) -> None:
+        """Read no more until the descriptors that come next can be taken in."""
+        if not self._paused:
+            self._unwatch()
+            self._paused = True
+            self._loop.call_later(RETRY_SECONDS, self._resume)
+
     def _take_turn(self) -> None:
         self._loop.call_soon(self._resume)
 
@@ -155,15 +168,18 @@ class Connection:
 
     def _read(self) -> int:
         """One piece; its length, 0 when there is none for now or ever."""
+        if unread.must_wait(self._socket, READ_BYTES):
+            self._wait_for_closing()
+            return 0
         try:
-            data, ancillary, _, _ = self._socket.recvmsg(READ_BYTES, _ANCILLARY_BYTES, self.flags)
+            data, ancillary, _, _ = self._socket.recvmsg(READ_BYTES, self.ancillary_bytes, self.flags)
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError:
             data, ancillary = b"", []
         self._read_full = len(data) == READ_BYTES
         if data:
-            self._feed(data, _descriptors(ancillary) if ancillary else ())
+            self._feed(data, unread.descriptors(ancillary) if ancillary else ())
         else:
             self.end_reading()
         return len(data)
@@ -210,12 +226,3 @@ class Connection:
     def _close_if_done(self) -> None:
         if self._ended and not self._unsent and not self._conversation.unanswered:
             self.close()
-
-
-def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
-    """The descriptors sent along; they are this process's from now on, to be used or closed."""
-    found = array.array("i")
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            found.frombytes(data[: len(data) - len(data) % found.itemsize])
-    return list(found)

@@ -5,13 +5,13 @@ that could be read. `job_id` stays the last one named, also by a bad line: what 
 """
 
 import logging
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from sbc_daemon import foreign
 from sbc_daemon.attachments import Attachments
 from sbc_daemon.complaints import Complaints
 from sbc_daemon.framing import LineSplitter, OverLong
@@ -256,7 +256,7 @@ class Conversation:
         if self._intake.unfinished(job_id, share):
             self._attachments.attach(job_id, share, self._peer, pidfd)
         elif pidfd is not None:
-            os.close(pidfd)
+            foreign.close(pidfd)
 
     def _introduce(self, job_id: str) -> None:
         """Who reports this job: said once per job and user, since a script may connect for every single line."""
@@ -300,7 +300,7 @@ class Conversation:
 
     def _close_descriptors(self, keep: int) -> None:
         while len(self._descriptors) > keep:
-            os.close(self._descriptors.pop())
+            foreign.close(self._descriptors.pop())
 
 
 def _about(job_id: str, progress: list[ProgressLine | None]) -> Iterator[ProgressLine]:

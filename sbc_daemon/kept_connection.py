@@ -6,6 +6,7 @@ attached in records (`survivors`), a line that stays unfinished as well. Whateve
 finds the rest where it was. Progress alone is taken at once: a newer value follows.
 """
 
+import array
 import asyncio
 import contextlib
 import socket
@@ -13,8 +14,9 @@ from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple
 
-from sbc_daemon import unread
+from sbc_daemon import foreign, unread
 from sbc_daemon.connection import Connection, Converse, Owner
+from sbc_daemon.conversation import MAX_DESCRIPTORS
 from sbc_daemon.descriptor_store import RETRY_SECONDS
 from sbc_daemon.edges import Edges
 from sbc_daemon.intake import Intake
@@ -44,6 +46,8 @@ class KeptConnection(Connection):
     must be), what must be known of it up to `_recorded_to`; up to `_taken_to` the kernel has forgotten it."""
 
     flags = Connection.flags | socket.MSG_PEEK
+    ancillary_bytes = socket.CMSG_LEN(MAX_DESCRIPTORS * array.array("i").itemsize)
+    """What there is no room for stays where it is, and is closed when it is taken."""
 
     def __init__(
         self,
@@ -65,6 +69,7 @@ class KeptConnection(Connection):
         self._written_named = self._recorded_named = _NOTHING
         self._half_recorded = self._half_wanted = False
         self._half_timer: asyncio.TimerHandle | None = None
+        self._take_timer: asyncio.TimerHandle | None = None
         self._to_record = (0, _NOTHING, False)
         self._leaving = False
         self._reading_on = False
@@ -96,11 +101,12 @@ class KeptConnection(Connection):
 
     def leave(self) -> None:
         """Let go of it, answered or not, without ending it."""
-        if self._half_timer is not None:
-            self._half_timer.cancel()
-            self._half_timer = None
+        for timer in (self._half_timer, self._take_timer):
+            if timer is not None:
+                timer.cancel()
+        self._half_timer = self._take_timer = None
         self._survivors.leave(self._name)
-        super().close()
+        self._let_go()
 
     def close(self) -> None:
         """It is over, here and in the store."""
@@ -247,9 +253,15 @@ class KeptConnection(Connection):
         count = min(self._written_to, self._recorded_to) - self._taken_to
         if count <= 0 or self._ended or self._closed:
             return
-        self._taken_to += count
+        taken = unread.take(self._socket, count)
+        self._taken_to += taken
         self._pieces = 0
-        unread.take(self._socket, count)
+        if taken < count and self._take_timer is None:
+            self._take_timer = self._loop.call_later(foreign.RETRY_SECONDS, self._take_again)
+
+    def _take_again(self) -> None:
+        self._take_timer = None
+        self._take()
 
     def _close_if_done(self) -> None:
         if self._writes or self._closed:

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sbc_daemon import unread
 from sbc_daemon.complaints import Complaints
 from sbc_daemon.connection import Connection, Converse
 from sbc_daemon.descriptor_store import RETRY_SECONDS
@@ -178,7 +179,7 @@ class Listener:
             self._pause_accepting(error)
             return False
         if len(self._connections) >= self._max_connections:
-            accepted.close()
+            unread.close(accepted)
             self.turned_away.about("connections", "connection turned away", limit=self._max_connections)
             return True
         accepted.setblocking(False)

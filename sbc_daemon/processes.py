@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from sbc_daemon import foreign
+
 SO_PEERPIDFD = 77
 """<asm-generic/socket.h>; Python 3.11 has no name for it."""
 _UCRED = struct.Struct("iII")
@@ -123,10 +125,10 @@ class PidfdProcesses:
     def named_by(self, pidfd: int) -> Process:
         pid = _pid_of(pidfd)
         if pid is None or pid == 0:
-            os.close(pidfd)
+            foreign.close(pidfd)
             raise Unattachable("the descriptor sent along is no pidfd of a process that can be seen from here")
         if pid < 0:
-            os.close(pidfd)
+            foreign.close(pidfd)
             return _PidfdProcess(pid, None)  # nobody can tell its number any more, but that it is dead
         return _PidfdProcess(pid, pidfd)
 
@@ -136,7 +138,7 @@ class PidfdProcesses:
         Raises Unattachable for a descriptor of anything else.
         """
         if _pid_of(pidfd) not in (pid, -1):
-            os.close(pidfd)
+            foreign.close(pidfd)
             raise Unattachable("the descriptor that was kept is no pidfd of the process that was attached")
         return _PidfdProcess(pid, pidfd)
 
@@ -164,6 +166,8 @@ def _hung_up(connection: socket.socket) -> bool:
 
 def _pid_of(descriptor: int) -> int | None:
     """The pid behind a pidfd (0: not visible from here, -1: ended), or None if it is no pidfd."""
+    if not foreign.is_pidfd(descriptor):
+        return None
     for line in Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines():
         key, _, value = line.partition(":")
         if key == "Pid":
