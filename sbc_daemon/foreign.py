@@ -25,6 +25,7 @@ MAX_WAITING = 256
 far below its LimitNOFILE= (4,096)."""
 RETRY_SECONDS = 1.0
 """Until whoever had to wait because of that tries again."""
+IDLE_SECONDS = 1.0
 _PIDFD = ("anon_inode:[pidfd]", "pidfd:")
 _NO_LINGER = struct.pack("ii", 0, 0)
 
@@ -53,17 +54,19 @@ def _name(descriptor: int) -> str:
 
 
 class _Closing:
-    """Threads come with the first descriptor and go with the last; they keep no process from ending."""
+    """Threads come as they are needed and go when nothing was for a second; they keep no process from ending."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._news = threading.Condition()
         self._waiting: deque[int] = deque()
         self._threads = 0
+        self._idle = 0
         self._said_crowded = False
 
     def add(self, descriptor: int) -> None:
-        with self._lock:
+        with self._news:
             self._waiting.append(descriptor)
+            self._news.notify()
         self._see_to_threads()
 
     def crowded(self) -> bool:
@@ -83,14 +86,14 @@ class _Closing:
             log.info("descriptors sent along are closed; lines that bring more are read again")
 
     def _see_to_threads(self) -> None:
-        with self._lock:
-            if not self._waiting or self._threads >= MAX_THREADS:
+        with self._news:
+            if len(self._waiting) <= self._idle or self._threads >= MAX_THREADS:
                 return
             self._threads += 1
         try:
             threading.Thread(target=self._run, name="closing", daemon=True).start()
         except RuntimeError:  # no thread to be had: with the next one
-            with self._lock:
+            with self._news:
                 self._threads -= 1
 
     def _run(self) -> None:
@@ -98,7 +101,10 @@ class _Closing:
             _close_patiently(descriptor)
 
     def _next(self) -> int | None:
-        with self._lock:
+        with self._news:
+            self._idle += 1
+            self._news.wait_for(lambda: self._waiting, IDLE_SECONDS)
+            self._idle -= 1
             if self._waiting:
                 return self._waiting.popleft()
             self._threads -= 1
