@@ -8,7 +8,7 @@ Rules (docs/architecture.md has the reasons):
   message has overtaken;
 - opening never fails the start: a damaged file is moved aside, reported and counted, and a new one begins.
 
-`outbox_sqlite.SqliteOutbox` keeps it on disk, `outbox_memory.MemoryOutbox` is its twin; one suite tests both.
+`outbox_sqlite.SqliteOutbox` keeps it on disk, `testbed.memory_outbox` has its twin; one suite tests both.
 """
 
 from collections.abc import Collection, Mapping, Sequence

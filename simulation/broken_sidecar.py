@@ -9,8 +9,8 @@ from sbc_daemon.answers import Answer, Outcome
 from sbc_daemon.carrier import Carrier
 from sbc_daemon.intake import Intake
 from sbc_daemon.outbox import Entry
-from sbc_daemon.outbox_memory import MemoryOutbox
 from simulation.broken_hub import Patch
+from testbed.memory_outbox import MemoryOutbox
 
 
 class Unsynced(MemoryOutbox):

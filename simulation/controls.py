@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-from sbc_daemon.outbox_memory import MemoryDisk, MemoryOutbox
 from simulation import broken_hub, broken_sidecar
 from simulation.attention import DEATH_TOLD, SPOKEN_OF
 from simulation.broken_hub import Patch
 from simulation.chart import SAMPLE_DATED, STORED
 from simulation.invariants import AUDIBLE, BACKWARDS, BUSY, DATED, LOST, OVERWRITTEN
+from testbed.memory_disk import MemoryDisk
+from testbed.memory_outbox import MemoryOutbox
 
 MakeOutbox = Callable[[int, MemoryDisk], MemoryOutbox]
 

@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 from sbc_daemon.message import Message
 from sbc_daemon.outbox import DeadLetter, Entry, Figures, First, JobRecord, Opened
-from sbc_daemon.outbox_memory import MemoryDisk, MemoryOutbox
 from simulation.faults import Dice, between
 from simulation.ground import Ground
 from simulation.realm import Realm
 from simulation.worker import Worker
+from testbed.memory_disk import MemoryDisk
+from testbed.memory_outbox import MemoryOutbox
 
 T = TypeVar("T")
 Work = tuple[Callable[[], Coroutine[Any, Any, Any]], bool]

@@ -7,7 +7,6 @@ from sbc_daemon.config import SidecarSettings
 from sbc_daemon.conversation import Conversation
 from sbc_daemon.hub_link import HubLink
 from sbc_daemon.hub_routes import HubRoutes
-from sbc_daemon.outbox_memory import MemoryDisk, MemoryOutbox
 from sbc_daemon.processes import Peer
 from simulation.channel import Channel
 from simulation.clocks import MachineClock
@@ -18,6 +17,8 @@ from simulation.network import Route
 from simulation.programs import Program, Programs
 from simulation.realm import Realm
 from telemetry_common.lifecycle import Lifecycle
+from testbed.memory_disk import MemoryDisk
+from testbed.memory_outbox import MemoryOutbox
 
 
 class SidecarHost(Daemon):

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import Struct
 
-from sbc_daemon.outbox_memory import MemoryDisk
 from simulation.attention import Attention
 from simulation.clocks import MachineClock
 from simulation.ears import Ears
@@ -17,6 +16,7 @@ from simulation.loop import VirtualLoop
 from simulation.realm import Realm
 from simulation.story import Story
 from telemetry_common.contract import FINAL
+from testbed.memory_disk import MemoryDisk
 
 NUMBERS = "no number is used that is above the ceiling on the disk"
 

@@ -75,7 +75,7 @@ def test_what_is_shared_knows_no_daemon_and_no_daemon_the_other(package: str, ne
 @pytest.mark.parametrize("package", PACKAGES)
 def test_nothing_that_ships_imports_tests_the_testbed_or_the_demo(package: str) -> None:
     for file in files(package):
-        assert not {"tests", "testbed", "demo", "benchmarks"} & set(map(top, imports(file))), file
+        assert not {"tests", "testbed", "demo", "benchmarks", "simulation", "soak"} & set(map(top, imports(file))), file
 
 
 def test_only_one_family_of_modules_speaks_to_mariadb() -> None:

@@ -11,12 +11,12 @@ from sbc_daemon.config import CadenceSettings
 from sbc_daemon.intake import MAX_PENDING, Intake
 from sbc_daemon.message import Message
 from sbc_daemon.outbox import JobRecord, OutboxFull
-from sbc_daemon.outbox_memory import MemoryOutbox
 from sbc_daemon.sequence import Sequence as Numbers
 from sbc_daemon.spooler import Spooler
 from sbc_daemon.tracker import LineRefused
 from telemetry_common.contract import AttachedDisks, DiskReport, ErrorInfo, Line
 from telemetry_common.lifecycle import Pulse
+from testbed.memory_outbox import MemoryOutbox
 from tests.support.virtual_clock import VirtualClock, run_virtual
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from sbc_daemon import outbox_room
 from sbc_daemon.outbox import Figures, Outbox, OutboxFull
-from sbc_daemon.outbox_memory import MemoryOutbox
 from sbc_daemon.outbox_sqlite import SqliteOutbox
+from testbed.memory_outbox import MemoryOutbox
 from tests.support.balance import assert_balanced
 from tests.support.messages import end, message, progress, record
 from tests.support.virtual_clock import VirtualClock

@@ -8,8 +8,9 @@ import pytest
 
 from sbc_daemon.outbox import Outbox
 from sbc_daemon.outbox_loose import Loose
-from sbc_daemon.outbox_memory import MemoryDisk, MemoryOutbox
 from sbc_daemon.outbox_sqlite import SqliteOutbox
+from testbed.memory_disk import MemoryDisk
+from testbed.memory_outbox import MemoryOutbox
 from tests.support.messages import message, progress
 from tests.support.virtual_clock import VirtualClock
 

@@ -18,8 +18,9 @@ from sbc_daemon.ledger import Ledger
 from sbc_daemon.metrics import Measured, exposition
 from sbc_daemon.metrics_server import MAX_CONNECTIONS, MetricsServer
 from sbc_daemon.outbox import Figures
-from sbc_daemon.outbox_memory import MemoryDisk, MemoryOutbox
 from testbed.installation import sidecar_settings
+from testbed.memory_disk import MemoryDisk
+from testbed.memory_outbox import MemoryOutbox
 from testbed.processes import Daemon, free_port
 from tests.support.virtual_clock import run_virtual
 from tests.test_sidecar import World, lives

@@ -1,8 +1,9 @@
 """Numbers that grow whatever the clocks do."""
 
-from sbc_daemon.outbox_memory import MemoryDisk, MemoryOutbox
 from sbc_daemon.sequence import STEP, Sequence, keep_ceiling
 from telemetry_common.contract import MAX_SEQ
+from testbed.memory_disk import MemoryDisk
+from testbed.memory_outbox import MemoryOutbox
 from tests.support.virtual_clock import VirtualClock
 
 

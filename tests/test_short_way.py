@@ -16,12 +16,12 @@ from sbc_daemon.complaints import Complaints
 from sbc_daemon.config import CadenceSettings
 from sbc_daemon.conversation import LINES_AT_ONCE, MAX_LONG_WAY, MAX_UNWRITTEN, Conversation
 from sbc_daemon.intake import Intake
-from sbc_daemon.outbox_memory import MemoryOutbox
 from sbc_daemon.processes import Peer
 from sbc_daemon.sequence import Sequence
 from sbc_daemon.spooler import Spooler
 from telemetry_common.contract import MAX_AMOUNT, MAX_DISKS, decode_progress
 from telemetry_common.lifecycle import Pulse
+from testbed.memory_outbox import MemoryOutbox
 from tests.support.no_processes import NoProcesses
 from tests.support.virtual_clock import VirtualClock, run_virtual
 

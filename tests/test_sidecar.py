@@ -13,10 +13,10 @@ from sbc_daemon.app import Sidecar
 from sbc_daemon.config import SidecarSettings
 from sbc_daemon.conversation import Conversation
 from sbc_daemon.outbox import Figures
-from sbc_daemon.outbox_memory import MemoryOutbox
 from sbc_daemon.overview import outbox_state
 from sbc_daemon.processes import Peer
 from telemetry_common.lifecycle import Lifecycle
+from testbed.memory_outbox import MemoryOutbox
 from tests.support.no_processes import NoProcesses
 from tests.support.virtual_clock import VirtualClock, run_virtual
 

@@ -9,10 +9,10 @@ import pytest
 from sbc_daemon.cadence import Reason
 from sbc_daemon.message import Message
 from sbc_daemon.outbox import JobRecord, OutboxFull
-from sbc_daemon.outbox_memory import MemoryOutbox
 from sbc_daemon.pending import Ack, Draft, Pending
 from sbc_daemon.sequence import Sequence as Numbers
 from sbc_daemon.spooler import QUIET_SECONDS, Spooler
+from testbed.memory_outbox import MemoryOutbox
 from tests.support.messages import message, record
 from tests.support.virtual_clock import VirtualClock, run_virtual
 

@@ -26,9 +26,10 @@ from sbc_daemon.answers import Answer
 from sbc_daemon.app import Sidecar
 from sbc_daemon.config import SidecarSettings
 from sbc_daemon.conversation import Conversation
-from sbc_daemon.outbox_memory import MemoryDisk, MemoryOutbox
 from sbc_daemon.processes import Peer
 from telemetry_common.lifecycle import Lifecycle
+from testbed.memory_disk import MemoryDisk
+from testbed.memory_outbox import MemoryOutbox
 from tests.faults.conftest import Note
 from tests.support.hub import Heard
 from tests.support.no_processes import NoProcesses

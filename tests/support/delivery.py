@@ -10,8 +10,9 @@ from sbc_daemon.hub_link import HubLink
 from sbc_daemon.hub_routes import HubRoutes
 from sbc_daemon.message import Message
 from sbc_daemon.outbox import OutboxFull
-from sbc_daemon.outbox_memory import MemoryDisk, MemoryOutbox
 from sbc_daemon.sequence import Sequence
+from testbed.memory_disk import MemoryDisk
+from testbed.memory_outbox import MemoryOutbox
 from tests.support.balance import assert_balanced
 from tests.support.scripted_hub import ScriptedHub
 from tests.support.virtual_clock import VirtualClock, run_virtual

@@ -9,10 +9,10 @@ from typing import Any
 
 from sbc_daemon.app import Sidecar
 from sbc_daemon.config import SidecarSettings
-from sbc_daemon.outbox_memory import MemoryOutbox
 from sbc_daemon.processes import Peer
 from telemetry_common.contract import FINAL, Update
 from telemetry_common.lifecycle import Lifecycle
+from testbed.memory_outbox import MemoryOutbox
 from tests.support.hub import Heard
 from tests.support.line_mutations import LineMutator
 from tests.support.no_processes import NoProcesses

@@ -7,8 +7,9 @@ import pytest
 
 from sbc_daemon.outbox import Outbox
 from sbc_daemon.outbox_file import NAME
-from sbc_daemon.outbox_memory import MemoryDisk, MemoryOutbox
 from sbc_daemon.outbox_sqlite import SqliteOutbox
+from testbed.memory_disk import MemoryDisk
+from testbed.memory_outbox import MemoryOutbox
 from tests.support.balance import assert_balanced
 from tests.support.messages import message, record
 from tests.support.virtual_clock import VirtualClock

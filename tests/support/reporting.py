@@ -16,7 +16,6 @@ from sbc_daemon.descriptor_store import DescriptorStore
 from sbc_daemon.intake import Intake
 from sbc_daemon.listener import Listener, bind
 from sbc_daemon.message import Message
-from sbc_daemon.outbox_memory import MemoryOutbox
 from sbc_daemon.processes import Peer, PidfdProcesses, Processes
 from sbc_daemon.sequence import Sequence
 from sbc_daemon.spooler import Spooler
@@ -25,6 +24,7 @@ from telemetry_common.clock import SystemClock
 from telemetry_common.contract import Update
 from telemetry_common.lifecycle import Pulse
 from testbed.descriptor_keeper import DescriptorKeeper
+from testbed.memory_outbox import MemoryOutbox
 
 
 class Outbox(MemoryOutbox):

@@ -1,10 +1,6 @@
-"""The outbox's twin without a disk: for tests and for the simulation. Passes the same suite as the real one.
+"""The outbox's in-memory twin: the same rules over dictionaries. Passes the same suite as the one on SQLite."""
 
-`MemoryDisk` outlives the outbox as a file does: `power_cut` takes back what was not synced, whole transactions from the
-end; `failure` makes every write fail with that text. `syncs` and `renumberings` count what costs a real disk.
-"""
-
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -16,55 +12,7 @@ from sbc_daemon.outbox import DeadLetter, Entry, Figures, First, JobRecord, Open
 from sbc_daemon.outbox_loose import Loose
 from sbc_daemon.spillover import Spillover
 from telemetry_common.contract import encode
-
-_Undo = Callable[[], None]
-
-
-class MemoryDisk:
-    def __init__(self) -> None:
-        self.records: dict[str, JobRecord] = {}
-        self.lanes: dict[str, dict[int, Entry]] = {}
-        self.letters: dict[int, DeadLetter] = {}
-        self.buried: dict[int, Message] = {}
-        self.survivors: dict[str, bytes] = {}
-        self.ceiling = 0
-        self.last_id = 0
-        self.used_bytes = 0
-        self.held = False
-        self.failure: str | None = None
-        self.syncs = 0
-        self.renumberings = 0
-        self._unsynced: list[list[_Undo]] = []
-        self._changes: list[_Undo] = []
-
-    @property
-    def unsynced(self) -> int:
-        """Transactions that a power cut could take back."""
-        return len(self._unsynced)
-
-    def changed(self, undo: _Undo) -> None:
-        """Within a transaction, which `committed` or `synced` ends."""
-        self._changes.append(undo)
-
-    def committed(self) -> None:
-        """The transaction is written, as far as this process can tell."""
-        if self._changes:
-            self._unsynced.append(self._changes)
-            self._changes = []
-
-    def synced(self) -> None:
-        """It is on the disk, with all that was written before."""
-        self._changes = []
-        self._unsynced.clear()
-        self.syncs += 1
-
-    def power_cut(self, kept: int = 0) -> None:
-        """The machine lost power: the holder is gone, and so is what was never synced, but for the first `kept`."""
-        for transaction in reversed(self._unsynced[kept:]):
-            for undo in reversed(transaction):
-                undo()
-        self._unsynced.clear()
-        self.held = False
+from testbed.memory_disk import MemoryDisk
 
 
 class MemoryOutbox:
