@@ -14,7 +14,7 @@ from multiprocessing import get_context
 
 from simulation.controls import CONTROLS, Control
 from simulation.plans import plan
-from simulation.runs import Outcome, run
+from simulation.runs import Outcome, report, run
 from simulation.tiers import COMMIT, Totals
 
 _TELL_EVERY = 50
@@ -67,15 +67,6 @@ def _side_by_side(seeds: Sequence[str]) -> Iterator[Outcome]:
     """In their order, whichever is done first."""
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         yield from pool.map(run, seeds, chunksize=_WORLDS_AT_ONCE)
-
-
-def report(outcome: Outcome) -> list[str]:
-    """What is printed of a broken promise."""
-    broken = outcome.violation
-    if broken is None:
-        return []
-    head = f"{outcome.seed}: BROKEN: {broken.invariant}"
-    return [head, f"  at {broken.at:.3f} s, {broken.job or 'no job'}: {broken.detail}", *outcome.story]
 
 
 def _controls() -> int:

@@ -10,10 +10,9 @@ from msgspec import Struct
 
 from sbc_daemon.message import Message
 from simulation.loop import VirtualLoop
+from simulation.promises import DEATH_TOLD, SPOKEN_OF
 from simulation.story import Story
 
-SPOKEN_OF = "what is read is told within 5 s, and so is it that a producer lives"
-DEATH_TOLD = "the death of an attached producer is told within 2 s"
 INTERVAL_SECONDS = 5.0
 DEATH_SECONDS = 2.0
 _SLACK_SECONDS = 3.0

@@ -10,10 +10,8 @@ from simulation.database import Client, Server
 from simulation.ground import Ground
 from simulation.invariants import DATED_WITHIN_SECONDS
 from simulation.network import Exchange
-from simulation.transport import Response
-
-STORED = "what was answered by a 204 is stored, and in the history"
-SAMPLE_DATED = "a sample is dated within 5 s of the truth"
+from simulation.promises import SAMPLE_DATED, STORED
+from simulation.transport import Response, answers
 
 
 class _Message(Struct):
@@ -24,13 +22,7 @@ class _Body(_Message):
     updates: list[_Message] = []
 
 
-class _Item(Struct):
-    status: int
-    result: str = ""
-
-
 _bodies = msgspec.json.Decoder(_Body)
-_items = msgspec.json.Decoder(list[_Item])
 
 
 class Chart:
@@ -43,15 +35,12 @@ class Chart:
 
     def answered(self, exchange: Exchange, response: Response) -> None:
         """A message to a job that had ended is not taken down: it says nothing of the job."""
-        if response.status == 204:
-            items = [_Item(204, response.headers.get("telemetry-result", ""))]
-        else:
-            items = _items.decode(response.content) if response.status == 200 else []
-        if not any(item.status == 204 for item in items):
+        became = answers(response)
+        if not any(answered.status == 204 for answered in became):
             return
         body = _bodies.decode(exchange.data.partition(b"\r\n\r\n")[2])
-        for job_id, message, item in zip(exchange.job_ids, body.updates or [body], items, strict=True):
-            if item.status == 204 and item.result != "final" and message.seq:
+        for job_id, message, answered in zip(exchange.job_ids, body.updates or [body], became, strict=True):
+            if answered.status == 204 and answered.result != "final" and message.seq:
                 self._stored(job_id, message.seq)
 
     def _stored(self, job_id: str, seq: int) -> None:

@@ -9,10 +9,19 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from simulation import broken_hub, broken_sidecar
-from simulation.attention import DEATH_TOLD, SPOKEN_OF
 from simulation.broken_hub import Patch
-from simulation.chart import SAMPLE_DATED, STORED
-from simulation.invariants import AUDIBLE, BACKWARDS, BUSY, DATED, LOST, OVERWRITTEN
+from simulation.promises import (
+    AUDIBLE,
+    BACKWARDS,
+    BUSY,
+    DATED,
+    DEATH_TOLD,
+    LOST,
+    OVERWRITTEN,
+    SAMPLE_DATED,
+    SPOKEN_OF,
+    STORED,
+)
 from testbed.memory_disk import MemoryDisk
 from testbed.memory_outbox import MemoryOutbox
 

@@ -42,8 +42,6 @@ _STRIKES: Mapping[str, When] = {
     "commit lost": "commit",
     "answer to commit lost": "answer",
 }
-
-
 STRUCK_DOWN = ("commit lost", "answer to commit lost")
 """What may become of a transaction when the server dies in the midst of it."""
 _HARMS_FOR_SECONDS = 60.0

@@ -5,15 +5,13 @@ Each has a name, the one that a violation is reported under.
 
 from collections.abc import Mapping
 
-import msgspec
-from msgspec import Struct
-
 from sha_daemon.records import Job, JobView, Sample
 from simulation.database import Client, Server
 from simulation.endings import missing
 from simulation.ground import Ground
 from simulation.network import Exchange
-from simulation.transport import Response
+from simulation.promises import AUDIBLE, BACKWARDS, DATED, DEAD, INPUT_500, LOST, OVERWRITTEN, UNFOUNDED
+from simulation.transport import Response, answers
 from simulation.truth import End, JobTruth, Sending
 
 FAIL_SECONDS = 300.0
@@ -21,25 +19,6 @@ SWEEP_SECONDS = 30.0
 DATED_WITHIN_SECONDS = 5.0
 _SLACK_SECONDS = 20.0
 """The listening clock is written down every 5 s, and a sweep takes its time."""
-
-LOST = "what was acknowledged is not lost"
-BACKWARDS = "nothing goes backwards"
-AUDIBLE = "no job is failed that is audible, or because the hub was away"
-DEAD = "a dead job is found within 300 s of listening and a sweep"
-OVERWRITTEN = "a final state stays"
-UNFOUNDED = "nothing appears that was never said"
-DATED = "an end is dated within 5 s of the truth"
-INPUT_500 = "a 500 is only for whom the database refuses"
-DIED = "no daemon dies by itself"
-BUSY = "no daemon is busy with nothing"
-STUCK = "everything is delivered at last"
-
-
-class _Item(Struct):
-    status: int
-
-
-_items = msgspec.json.Decoder(list[_Item])
 
 
 class Judge:
@@ -53,10 +32,8 @@ class Judge:
 
     def answered(self, exchange: Exchange, response: Response) -> None:
         """By a hub, to a message of one job or to a batch."""
-        whole = response.status != 200
-        statuses = [response.status] if whole else [item.status for item in _items.decode(response.content)]
-        for job_id, each in zip(exchange.job_ids, statuses, strict=True):
-            if each == 500 and not self._server.harms(job_id):
+        for job_id, answered in zip(exchange.job_ids, answers(response), strict=True):
+            if answered.status == 500 and not self._server.harms(job_id):
                 self._story.violate(INPUT_500, job_id, "and the database had nothing against it")
 
     def _committed(self, before: Mapping[str, JobView | None], samples: list[Sample], by: Client | None) -> None:

@@ -32,8 +32,6 @@ class NothingWillHappen(RuntimeError):
 class _Task(asyncio.Task[Any]):
     """A set of these has the same order in every run."""
 
-    _last_number = 0
-
     def __init__(self, number: int, *arguments: Any, **more: Any) -> None:
         self._number = number
         super().__init__(*arguments, **more)

@@ -34,7 +34,8 @@ _Read = Callable[[int, Mapping[str, str], bytes], Answer]
 
 
 class Exchange:
-    """One request, from the moment it is sent. `seqs` are its messages, by job."""
+    """One request, from the moment it is sent. `job_ids` are those of its messages, in order; its answer takes `back`
+    seconds."""
 
     __slots__ = ("answer", "back", "data", "job_ids", "reply_lost", "sent_at")
 

@@ -9,7 +9,15 @@ from functools import reduce
 
 import msgspec
 
-from sbc_daemon.client_wire import Fields, ended_so, lines, merged, unsaid
+from sbc_daemon.client_wire import (
+    FIRST_PAUSE_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    Fields,
+    ended_so,
+    lines,
+    merged,
+    unsaid,
+)
 from simulation.backups import Backup
 from simulation.channel import Channel
 from simulation.faults import between
@@ -17,9 +25,6 @@ from simulation.ground import Ground
 from simulation.programs import Program
 from simulation.sidecar_host import SidecarHost
 from simulation.truth import Change
-
-_FIRST_PAUSE_SECONDS = 0.1
-_LONGEST_PAUSE_SECONDS = 5.0
 
 
 class Producer:
@@ -117,9 +122,8 @@ class Producer:
         if not self._ended:
             self._faults.note("producer dies", self.backup.job_id)
             self._truth.said(self.backup.job_id, "", "failed", 0)
-        job.forsaken = True
-        if not self._ended:
             self._truth.attention.died(self.backup.job_id)
+        job.forsaken = True
         self._program.ends()
         if self._channel is not None:
             self._channel.close()
@@ -172,19 +176,19 @@ class Producer:
 
     async def _keep_talking(self) -> None:
         """Connect whenever there is no connection, waiting longer each time."""
-        pause = _FIRST_PAUSE_SECONDS
+        pause = FIRST_PAUSE_SECONDS
         while True:
             if self._channel is None:
                 self._channel = self._host.connect(self._program)
                 if self._channel is not None:
-                    pause = _FIRST_PAUSE_SECONDS
+                    pause = FIRST_PAUSE_SECONDS
                     self._begin(self._channel)
             if self._channel is not None:
                 self._changed.clear()
                 await self._changed.wait()
             else:
                 await asyncio.sleep(pause)
-                pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
+                pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
 
     def _begin(self, channel: Channel) -> None:
         channel.heard = self._hear

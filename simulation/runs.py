@@ -65,6 +65,15 @@ def run_plan(plan: Plan, control: Control = NONE, besides: Besides | None = None
     )
 
 
+def report(outcome: Outcome) -> list[str]:
+    """What is printed of a broken promise."""
+    broken = outcome.violation
+    if broken is None:
+        return []
+    head = f"{outcome.seed}: BROKEN: {broken.invariant}"
+    return [head, f"  at {broken.at:.3f} s, {broken.job or 'no job'}: {broken.detail}", *outcome.story]
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """The daemons' journals are of no interest: the story has what matters of them."""

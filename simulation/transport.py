@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 from msgspec import Struct
 
 _KEPT_HEADERS = ("telemetry-result", "telemetry-seq", "telemetry-status", "retry-after", "location")
@@ -20,6 +21,23 @@ class Response(Struct, frozen=True):
     headers: Mapping[str, str]
     content: bytes
     last: bool
+
+
+class Answered(Struct):
+    """What became of one message: as the headers of a single answer say it, or an item of a batch's."""
+
+    status: int
+    result: str = ""
+
+
+_items = msgspec.json.Decoder(list[Answered])
+
+
+def answers(response: Response) -> list[Answered]:
+    """One for each message of the request, in order. A batch that was not taken as a whole has one for all."""
+    if response.status == 200:
+        return _items.decode(response.content)
+    return [Answered(response.status, response.headers.get("telemetry-result", ""))]
 
 
 def request(path: str, body: bytes | None, content_type: str = "application/json") -> bytes:

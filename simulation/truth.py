@@ -13,12 +13,11 @@ from simulation.attention import Attention
 from simulation.clocks import MachineClock
 from simulation.ears import Ears
 from simulation.loop import VirtualLoop
+from simulation.promises import NUMBERS, UNFOUNDED
 from simulation.realm import Realm
 from simulation.story import Story
 from telemetry_common.contract import FINAL
 from testbed.memory_disk import MemoryDisk
-
-NUMBERS = "no number is used that is above the ceiling on the disk"
 
 
 class Change(Struct, frozen=True):
@@ -161,9 +160,7 @@ class Truth:
         what = "sent its end" if message.status in FINAL else "sent"
         self.story.note(what, job_id, (message.seq, message.status, message.bytes_transferred))
         if message.bytes_transferred > job.most_bytes:
-            self.story.violate(
-                "nothing appears that was never said", job_id, f"{message.bytes_transferred} of {job.most_bytes} bytes"
-            )
+            self.story.violate(UNFOUNDED, job_id, f"{message.bytes_transferred} of {job.most_bytes} bytes")
 
     def _say_when_true(self, job: JobTruth, message: _Sent) -> None:
         """By the client's clocks, which across a reboot may be stepped: then it is told otherwise the next time."""

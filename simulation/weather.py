@@ -46,7 +46,6 @@ class Weather:
         weights = world.plan.weather
         self._kinds = [kind for kind in weights if weights[kind] > 0]
         self._weights = [weights[kind] for kind in self._kinds]
-        self._sequels = 0
 
     async def run(self) -> None:
         """Until the world heals."""

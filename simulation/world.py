@@ -11,11 +11,12 @@ from simulation.disk import Disk
 from simulation.faults import Faults
 from simulation.ground import Ground
 from simulation.hub_host import HubHost
-from simulation.invariants import BUSY, DIED, STUCK, Judge
+from simulation.invariants import Judge
 from simulation.loop import VirtualLoop
 from simulation.network import Exchange, Network, Route
 from simulation.plans import Plan
 from simulation.producers import Producer
+from simulation.promises import BUSY, DIED, STUCK
 from simulation.sidecar_host import SidecarHost
 from simulation.story import Story
 from simulation.transport import Response
@@ -76,7 +77,7 @@ class World:
     async def live(self) -> None:
         """From its beginning to its judgement, or to the first violation."""
         living = self.loop.spawn(self._live(), "world")
-        waiting = self.loop.spawn(self._wait(), "over")
+        waiting = self.loop.spawn(self.over.wait(), "over")
         await asyncio.wait([living, waiting], return_when=asyncio.FIRST_COMPLETED)
         if living.done():
             living.result()
@@ -101,9 +102,6 @@ class World:
         self.network.shut = ""
         for hub in self.hubs:
             hub.start()
-
-    async def _wait(self) -> None:
-        await self.over.wait()
 
     async def _live(self) -> None:
         chance = self.faults.stream("jobs")

@@ -1,6 +1,6 @@
 """The simulation through the night: one virtual year, five million faults, another set of worlds for each seed."""
 
-from simulation.__main__ import report
+from simulation.runs import report
 from simulation.runs import run as live
 from simulation.tiers import Totals, night
 from soak.parts import Run
