@@ -106,7 +106,10 @@ class Sidecar:
         store: DescriptorStore | None = None,
         rng: random.Random | None = None,
     ) -> "Sidecar":
-        """Open the outbox and take up the jobs it holds. `rng` is for jitter. Raises StateDirectoryHeld."""
+        """Open the outbox and take up the jobs it holds. Raises StateDirectoryHeld.
+
+        `rng` is the source of jitter, and of how many numbers this life leaves out (`sequence`).
+        """
         found = await outbox.open()
         sidecar = cls(settings, clock, outbox, found, hub, processes, lifecycle, store, rng)
         sidecar.intake.restore(found.jobs)

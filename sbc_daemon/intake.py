@@ -114,10 +114,14 @@ class Intake:
             changed = merge(memory, line, now, share)
             self.jobs.add(memory)
             return memory, changed
-        known = len(memory.state.disks)
+        return memory, self._merge_known(memory, line, now, share)
+
+    def _merge_known(self, memory: JobMemory, line: Line, now: float, share: AttachedDisks | None) -> bool:
+        """`merge` for a job that is here: its new disks are counted."""
+        before = len(memory.state.disks)
         changed = merge(memory, line, now, share)
-        self.jobs.has_grown(len(memory.state.disks) - known)
-        return memory, changed
+        self.jobs.has_grown(len(memory.state.disks) - before)
+        return changed
 
     def _new_disks(self, job_id: str, line: Line, share: AttachedDisks | None) -> int:
         memory = self.jobs.get(job_id)
@@ -205,9 +209,7 @@ class Intake:
         message = f"backup process{which} ended without reporting an outcome"
         log.warning(fields("job failed", job=job_id, reason=message))
         now = self._clock.monotonic()
-        known = len(memory.state.disks)
-        merge(memory, Line(status="failed", error=ErrorInfo(message)), now, share)
-        self.jobs.has_grown(len(memory.state.disks) - known)
+        self._merge_known(memory, Line(status="failed", error=ErrorInfo(message)), now, share)
         self._consider(memory, now)
 
     @property

@@ -7,8 +7,10 @@ import pytest
 from sha_daemon.database import DatabaseError, RowLocked, RowRefused, Session
 from sha_daemon.fingerprint import Question
 from sha_daemon.records import Job
+from telemetry_common.contract import JobStatus
 from tests.support.databases import running, write
-from tests.support.peopled import AT, all_of_it, peopled, sample
+from tests.support.peopled import AT, all_of_it, peopled
+from tests.support.samples import sample
 from tests.support.troubled import Troubled
 
 WAITING: dict[str, Callable[[Session], object]] = {
@@ -26,7 +28,7 @@ async def nothing_stays(troubled: Troubled, work: Callable[[Session], object], e
     def more(session: Session) -> None:
         session.hear(["heard"], AT, 77)
         session.advance_listening(100)
-        session.add_history([sample(9)])
+        session.add_history([sample(200, seq=9)])
         work(session)
 
     with pytest.raises(error):
@@ -38,10 +40,10 @@ async def nothing_stays(troubled: Troubled, work: Callable[[Session], object], e
 @pytest.mark.parametrize("status", ["running", "completed"])
 @pytest.mark.parametrize("what", WAITING)
 async def test_what_waits_for_a_held_row_in_vain_is_undone_as_a_whole(
-    troubled: Troubled, what: str, status: str
+    troubled: Troubled, what: str, status: JobStatus
 ) -> None:
     await peopled(troubled)
-    await troubled.database.run(write(Job(job_id="job-1", status=status, heard_us=1)))  # type: ignore[arg-type]
+    await troubled.database.run(write(Job(job_id="job-1", status=status, heard_us=1)))
     troubled.hold("job-1")
     await nothing_stays(troubled, WAITING[what], RowLocked)
     troubled.hold(None)
@@ -71,7 +73,7 @@ async def test_readers_and_other_jobs_do_not_wait_for_a_held_row(troubled: Troub
     troubled.hold("job-1")
     held = [await troubled.database.run(question) for question in READING.values()]
     assert dict(zip(READING, held, strict=True)) == dict(zip(READING, free, strict=True))
-    await troubled.database.run(lambda session: session.add_history([sample(9)]))
+    await troubled.database.run(lambda session: session.add_history([sample(200, seq=9)]))
 
 
 @pytest.mark.usefixtures("at_once")

@@ -7,12 +7,13 @@ from msgspec import convert, structs
 
 from sha_daemon.batch import Arrival, Outcome, apply
 from sha_daemon.database import Session
-from sha_daemon.records import Disk, Job, JobView, Sample
+from sha_daemon.records import Disk, Job, JobView
 from telemetry_common.contract import Update
 from tests.support.databases import running, write
+from tests.support.samples import START, sample
 from tests.support.troubled import DEADLY, Troubled
 
-AT = 1_760_000_000.0
+AT = float(START)
 JOBS = (
     running("heard"),
     running("job-1", disks=(Disk(disk_index=0),)),
@@ -23,20 +24,6 @@ JOBS = (
 )
 
 
-def sample(seq: int, at: float = AT) -> Sample:
-    return Sample(
-        job_id="job-1",
-        seq=seq,
-        at=at,
-        status="running",
-        current_phase="",
-        bytes_transferred=seq,
-        total_bytes=0,
-        transfer_speed_bps=0,
-        progress_percent=0.0,
-    )
-
-
 def everything(session: Session) -> None:
     """A transaction that changes something in each table in every way there is."""
     job = session.lock_jobs(["job-1"]).jobs["job-1"]
@@ -44,8 +31,8 @@ def everything(session: Session) -> None:
     session.write_jobs([changed])
     session.write_texts([changed])
     session.write_disks([(job, structs.replace(job.disks[0], bytes_transferred=5)), (job, Disk(disk_index=1))])
-    session.add_history([sample(5)])
-    session.history.prune(after=0, before=AT - 100, now=time.time(), rows=10)
+    session.add_history([sample(200, seq=5)])
+    session.history.prune(after=0, before=AT + 100, now=time.time(), rows=10)
     session.hear(["heard"], AT, 9)
     session.see_unseen_jobs(3)
     session.fail_silent("silent", 2, AT, "stalled")
@@ -56,7 +43,7 @@ async def peopled(troubled: Troubled) -> Troubled:
     for job in JOBS:
         troubled.add_job(structs.replace(job, heard_us=None))
         await troubled.database.run(write(job))
-    await troubled.database.run(lambda session: session.add_history([sample(1, AT - 1000)]))
+    await troubled.database.run(lambda session: session.add_history([sample(0, seq=1)]))
     return troubled
 
 
