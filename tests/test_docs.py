@@ -7,11 +7,21 @@ import pytest
 from msgspec import UNSET
 
 from sha_daemon.openapi_operations import OPERATIONS
+from simulation import promises
 from telemetry_common.contract import Update, decode_line, decode_update
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CHANGELOG.md"]
-PACKAGES = ["telemetry_common", "sha_daemon", "sbc_daemon", "sbc_daemon/report", "testbed", "demo", "handbook"]
+PACKAGES = [
+    "telemetry_common",
+    "sha_daemon",
+    "sbc_daemon",
+    "sbc_daemon/report",
+    "testbed",
+    "simulation",
+    "demo",
+    "handbook",
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -27,6 +37,12 @@ def test_the_layout_names_every_file_once_and_none_that_is_not_there(package: st
     section = text.split(f"### `{package}/`")[1].split("###")[0]
     there = {path.name for path in (ROOT / package).glob("*.py")} - {"__init__.py"}
     assert sorted(re.findall(r"^\| `(\w+\.py)`", section, re.M)) == sorted(there)
+
+
+def test_the_reliability_page_says_when_each_promise_of_the_simulation_is_broken() -> None:
+    said = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+    names = [name for what, name in vars(promises).items() if what.isupper()]
+    assert [name for name in names if name not in said] == []
 
 
 def test_the_api_page_has_a_section_for_every_operation() -> None:
